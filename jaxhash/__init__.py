@@ -1,0 +1,1 @@
+"""Neural networks as hash functions, in JAX."""
