@@ -1,0 +1,112 @@
+"""Arrays and their description saved whole or not at all, with Orbax; checked before they are believed."""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+FORMAT = 1
+"""Raised whenever what is saved changes its meaning."""
+
+# Orbax names the steps of a save by a process-wide counter: two saves at once in one process get in each other's way.
+_one_save_at_a_time = threading.Lock()
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, or not one of ours."""
+
+
+def save(path: Path, arrays: Any, description: dict[str, Any]) -> None:
+    """Write a pytree of arrays and a JSON-able description to the new folder `path`.
+
+    It is written under a temporary name and renamed at the end: `path` exists whole, or not at all.
+
+    Raises:
+        OSError: if it cannot be written (a full disk, no permission, `path` exists); nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    try:
+        with _one_save_at_a_time:
+            ocp.save(str((draft / "arrays").absolute()), arrays)
+        files = {str(f.relative_to(draft)): _sha256(f) for f in sorted(draft.rglob("*")) if f.is_file()}
+        meta = {"format": FORMAT, "files": files, "description": description}
+        (draft / "meta.json").write_text(json.dumps({**meta, "sha256": _digest(meta)}, indent=1))
+        draft.rename(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """The description saved with a checkpoint, once every file of it was found undamaged.
+
+    Raises:
+        CheckpointError: if the checkpoint is missing, damaged, or of another format.
+    """
+    mend = "delete this folder and run the same command again, or restore it from a copy"
+    try:
+        meta = json.loads((path / "meta.json").read_text())
+        claimed = meta.pop("sha256")
+        found, files, description = meta["format"], meta["files"], meta["description"]
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no checkpoint here (meta.json is missing); {mend}") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}/meta.json: cannot be read ({error}); {mend}") from None
+    if found != FORMAT:
+        raise CheckpointError(f"{path}: format {found}, but this jaxhash reads format {FORMAT}; use the one that wrote it")
+    if claimed != _digest(meta):
+        raise CheckpointError(f"{path}/meta.json: damaged (its contents do not match their sha256); {mend}")
+    for name, digest in files.items():
+        file = path / name
+        if not file.is_file() or _sha256(file) != digest:
+            raise CheckpointError(f"{file}: missing or damaged (its sha256 is not {digest[:12]}...); {mend}")
+    return description
+
+
+def restore(path: Path, like: Any) -> Any:
+    """The arrays of a checkpoint, shaped like the abstract pytree `like`, on the default device.
+
+    Raises:
+        CheckpointError: if the checkpoint is damaged, or does not hold such arrays.
+    """
+    describe(path)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like)
+    try:
+        arrays = ocp.load(str((path / "arrays").absolute()), abstract)
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: holds other arrays than expected ({error})") from error
+    for want, got in zip(jax.tree.leaves(like), jax.tree.leaves(arrays), strict=True):
+        if want.shape != got.shape:
+            raise CheckpointError(f"{path}: holds an array of shape {got.shape} where {want.shape} is expected")
+    return arrays
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        draft.write_bytes(data)
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _digest(meta: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

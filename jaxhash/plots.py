@@ -1,0 +1,57 @@
+"""Figures from labelled results. Lines are means over repeats, bands one standard deviation either side."""
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by colour-blind readers too; every line has a marker of its own besides.
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
+
+
+def capacity(results: xr.Dataset, title: str) -> Figure:
+    """The study's model-capacity figure: redundancy ratio, and the accuracies on codes, against width."""
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    line(left, results["train_redundancy"], "training examples", BLUE, "o")
+    line(left, results["test_redundancy"], "test examples", ORANGE, "s")
+    left.set(title="Determinism", ylabel="redundancy ratio of the codes")
+    line(right, results["knn_accuracy"], "9-NN", BLUE, "o")
+    line(right, results["logistic_accuracy"], "logistic regression", GREEN, "^")
+    line(right, results["test_kmeans_accuracy"], "K-Means", ORANGE, "s")
+    line(right, results["test_accuracy"], "the network itself", GREY, None, "--")
+    right.set(title="Categorisation", ylabel="accuracy on test examples")
+    for axes in (left, right):
+        axes.set(xlabel="width (hidden units)", ylim=(-0.03, 1.03))
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def line(axes: Axes, values: xr.DataArray, label: str, colour: str, marker: str | None, style: str = "-") -> None:
+    """One variable against its last dimension: mean over `repeat`, and one standard deviation either side.
+
+    Models that diverged (NaN) are left out of both.
+    """
+    (along,) = (str(name) for name in values.dims if name != "repeat")
+    x = values[along].values
+    mean, spread = values.mean("repeat").values, values.std("repeat").values
+    axes.plot(x, mean, style, color=colour, marker=marker, markersize=4, label=label)
+    axes.fill_between(x, mean - spread, mean + spread, color=colour, alpha=0.2, linewidth=0)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, 150 dots an inch."""
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=150)
+
+
+def mean_and_spread(values: xr.DataArray) -> list[str]:
+    """`mean ± standard deviation` over repeats as text, for a table."""
+    means = np.atleast_1d(values.mean("repeat").values)
+    spreads = np.atleast_1d(values.std("repeat").values)
+    return [f"{m:.3f} ± {s:.3f}" for m, s in zip(means, spreads, strict=True)]

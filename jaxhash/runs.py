@@ -1,0 +1,217 @@
+"""The folder of a sweep: what it holds, whose it is, and how a trained model is taken out of it.
+
+    runs/x/config.json    the sweep's configuration, how it was cut into tasks, digest of the data, versions
+    runs/x/tasks/<name>/  a finished task: its models (Orbax) and their ten numbers
+    runs/x/partial/       where unfinished tasks stand; empty at the end
+    runs/x/results.nc     all numbers, labelled by repeat and width; results.csv: the same, one model a line
+
+Every one of them is written whole or not at all.
+"""
+
+import dataclasses
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt32
+
+from jaxhash import checkpoint
+from jaxhash.checkpoint import CheckpointError
+from jaxhash.codes import Code, pack
+from jaxhash.evaluate import EXAMPLES_AT_A_TIME
+from jaxhash.models import MLP, ModelConfig, build
+from jaxhash.population import Block, Variables, init_block, split
+
+CONFIG, TASKS, PARTIAL, RESULTS, TABLE = "config.json", "tasks", "partial", "results.nc", "results.csv"
+
+
+class RunError(ValueError):
+    """A run folder that cannot be used for what was asked."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The models trained by one call: some repeats of the models of one block."""
+
+    block: Block
+    repeats: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the task's folder."""
+        widths, repeats = self.block.widths, self.repeats
+        return f"repeats-{repeats[0]}-{repeats[-1]}_widths-{widths[0]}-{widths[-1]}"
+
+
+@contextmanager
+def opened(out: Path, description: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Create the folder of a run, or continue it, alone: a second process that opens it is refused.
+
+    Args:
+        out: the folder.
+        description: `config` and `data` say whose run this is and have to agree with what the folder holds; the
+            rest is noted when the run begins, and given back as noted when it continues.
+
+    Raises:
+        RunError: if the folder belongs to something else, or another process works in it. Nothing is overwritten.
+    """
+    path = out / CONFIG
+    if out.exists() and not out.is_dir():
+        raise RunError(f"{out} is a file; give a folder as --out")
+    if out.is_dir() and not path.exists() and any(f.name != ".lock" and not _draft(f) for f in out.iterdir()):
+        raise RunError(f"{out} holds files that are not a sweep's; give a new or empty folder as --out")
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunError(f"{out} is in use by another process; wait for it, or give another --out") from None
+        if path.exists():
+            noted = read_description(out)
+            differing = _differences(noted, description, ("config", "data"))
+            if differing:
+                raise RunError(
+                    f"{out} belongs to another configuration ({'; '.join(differing)}); nothing was changed. "
+                    "Give another --out, or delete the folder"
+                )
+            description = noted
+        else:
+            checkpoint.write_text(path, json.dumps(description, indent=1))
+        yield description
+
+
+def read_description(out: Path) -> dict[str, Any]:
+    """What `config.json` says.
+
+    Raises:
+        CheckpointError: if it is missing or damaged.
+    """
+    try:
+        description = json.loads((out / CONFIG).read_text())
+        _ = description["config"], description["features"], description["classes"], description["tasks"]
+    except FileNotFoundError:
+        raise CheckpointError(f"{out / CONFIG}: missing; {out} is not the folder of a sweep") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{out / CONFIG}: cannot be read ({error!r}); restore it from a copy") from None
+    return description
+
+
+def tasks_of(description: dict[str, Any]) -> list[Task]:
+    """The tasks that a run was cut into when it began."""
+    model = ModelConfig(**description["config"]["model"])
+    return [
+        Task(
+            Block(tuple(task["widths"]), model, description["features"], description["classes"]),
+            tuple(task["repeats"]),
+        )
+        for task in description["tasks"]
+    ]
+
+
+def task_as_json(task: Task) -> dict[str, Any]:
+    """What `config.json` keeps of a task."""
+    return {"widths": list(task.block.widths), "repeats": list(task.repeats)}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network, taken out of a run."""
+
+    module: MLP
+    variables: Variables
+    """Flax variables: `module.apply(variables, x)` gives logits and pre-activations."""
+    features: int
+
+    def apply(self, x: np.ndarray | Array) -> Float[Array, "n classes"]:
+        """Logits of inputs `[n, features]` (or images, which are flattened), in inference mode."""
+        return jnp.concatenate([logits for logits, _ in self._stream(x)])
+
+    def codes(self, x: np.ndarray | Array) -> Code:
+        """Neural codes of inputs `[n, features]` (or images, which are flattened), packed."""
+        return Code(jnp.concatenate([words for _, words in self._stream(x)]), sum(self.module.units))
+
+    def _stream(self, x: np.ndarray | Array) -> Iterator[tuple[Array, Array]]:
+        x = np.asarray(x, np.float32).reshape(len(x), -1)
+        if x.shape[1] != self.features:
+            raise ValueError(f"x has {x.shape[1]} features an example, but this model was trained on {self.features}")
+        for start in range(0, max(len(x), 1), EXAMPLES_AT_A_TIME):
+            yield _logits_and_words(self.module, self.variables, jnp.asarray(x[start : start + EXAMPLES_AT_A_TIME]))
+
+
+def load(run: str | Path, *, width: int, repeat: int) -> Model:
+    """One model of a sweep, by its coordinates.
+
+    Args:
+        run: the folder of the sweep, finished or not.
+        width: total number of hidden units.
+        repeat: number of the repeat, from 0.
+
+    Raises:
+        CheckpointError: if the run or the model's checkpoint is missing or damaged.
+        KeyError: if the sweep has no such model; the message names those it has.
+    """
+    out = Path(run)
+    description = read_description(out)
+    tasks = tasks_of(description)
+    for task in tasks:
+        if width in task.block.widths and repeat in task.repeats:
+            break
+    else:
+        widths = sorted({w for t in tasks for w in t.block.widths})
+        repeats = max(r for t in tasks for r in t.repeats)
+        raise KeyError(f"no model of width={width}, repeat={repeat} in {out}: widths {widths}, repeats 0 to {repeats}")
+    path = out / TASKS / task.name
+    if not path.exists():
+        raise CheckpointError(f"{path}: not trained yet; run the sweep's command again to continue it")
+    params, stats = jax.tree.map(
+        lambda a: a[task.repeats.index(repeat)], checkpoint.restore(path, abstract_models(task))
+    )
+    variables = split(task.block, params, stats)[task.block.widths.index(width)]
+    return Model(build(task.block.model, width, task.block.classes), variables, task.block.features)
+
+
+def abstract_models(task: Task) -> Any:
+    """Shapes and dtypes of what a finished task saves: parameters and statistics, repeats first."""
+    one = jax.eval_shape(partial(init_block, task.block), jax.eval_shape(lambda: jax.random.key(0)))
+    return jax.tree.map(lambda a: jax.ShapeDtypeStruct((len(task.repeats), *a.shape), a.dtype), one)
+
+
+@partial(jax.jit, static_argnums=0)
+def _logits_and_words(
+    module: MLP, variables: Variables, x: Float[Array, "n features"]
+) -> tuple[Float[Array, "n classes"], UInt32[Array, "n words"]]:
+    logits, pre_activations = module.apply(variables, x)
+    return logits, pack(jnp.concatenate(pre_activations, axis=1) > 0)
+
+
+def _draft(path: Path) -> bool:
+    """A temporary name of `checkpoint.write_bytes`, left by a process that was killed while it wrote."""
+    return path.name.startswith(f".{CONFIG}.")
+
+
+def _differences(noted: dict[str, Any], wanted: dict[str, Any], keys: tuple[str, ...]) -> list[str]:
+    """The entries in which two descriptions differ, each as text."""
+    found = []
+    for key in keys:
+        a, b = _flat(key, noted.get(key)), _flat(key, json.loads(json.dumps(wanted.get(key))))
+        found += [f"{k}: {a.get(k)} there, {b.get(k)} here" for k in sorted(a | b) if a.get(k) != b.get(k)]
+    return [text.removeprefix("config.") for text in found]
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        return {prefix: value}
+    return {k: v for key, inner in value.items() for k, v in _flat(f"{prefix}.{key}", inner).items()}
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """A configuration (nested frozen dataclasses) as plain JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
