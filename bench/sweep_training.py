@@ -16,6 +16,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 # TensorFlow's start-up notes would drown the table.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -31,7 +32,7 @@ from rich.table import Table
 from bench import machine
 from experiments.model_capacity import PAPER_WIDTHS
 from jaxhash.data import DataError, load
-from jaxhash.sweep import SweepConfig, lanes, plan
+from jaxhash.sweep import SweepConfig, lanes, one_thread_a_lane, plan
 from jaxhash.train import TrainConfig, epoch_order, init_state, make_epoch
 
 
@@ -53,6 +54,7 @@ class Config:
 
 def main(config: Config) -> None:
     """Run the benchmark and print it."""
+    one_thread_a_lane()
     console = Console(stderr=True)
     x, y, source = _data(config.data_dir)
     steps = 150 if config.quick else 300
@@ -166,10 +168,13 @@ def _torch(widths: tuple[int, ...], train: TrainConfig, x: np.ndarray, y: np.nda
 
     inputs, labels = torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
     for width in widths:
-        hidden, norm = torch.nn.Linear(x.shape[1], width, bias=False), torch.nn.BatchNorm1d(width, eps=1e-3, momentum=0.01)
+        hidden, norm = (
+            torch.nn.Linear(x.shape[1], width, bias=False),
+            torch.nn.BatchNorm1d(width, eps=1e-3, momentum=0.01),
+        )
         net = torch.nn.Sequential(hidden, norm, torch.nn.ReLU(), torch.nn.Linear(width, 10))
         rest = [p for p in net.parameters() if p is not hidden.weight]
-        groups = [{"params": [hidden.weight], "weight_decay": 2 * train.l2}, {"params": rest}]
+        groups: list[dict[str, Any]] = [{"params": [hidden.weight], "weight_decay": 2 * train.l2}, {"params": rest}]
         optimiser = torch.optim.Adam(groups, lr=train.learning_rate, eps=train.epsilon, fused=fused)
         order = torch.randperm(len(inputs))
         for batch in order.split(train.batch_size):

@@ -14,7 +14,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jaxhash import sweep
-from jaxhash.plots import mean_and_spread
 from jaxhash.sweep import NUMBERS, SweepConfig
 
 EXIT_INTERRUPTED = 130
@@ -27,6 +26,7 @@ def run_sweep(config: SweepConfig, out: Path, data_dir: Path | None) -> xr.Datas
 
     Exits with 130 after Ctrl-C and with 1 after an error that the person can mend.
     """
+    sweep.one_thread_a_lane()
     console = Console(stderr=True)
     stop = threading.Event()
 
@@ -69,8 +69,14 @@ class Display:
         self._done: dict[str, float] = {}
         models = len(config.widths) * config.repeats
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"),
-            TimeElapsedColumn(), TextColumn("elapsed,"), TimeRemainingColumn(), TextColumn("left"), console=console,
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:3.0f} %"),
+            TimeElapsedColumn(),
+            TextColumn("elapsed,"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=console,
         )
         self._models = Progress(TextColumn("models measured"), MofNCompleteColumn(), console=console)
         self._bar_task = self._bar.add_task("training", total=models * (config.train.epochs + EPOCHS_TO_MEASURE))
@@ -135,15 +141,16 @@ class Display:
 
 
 def summary(results: xr.Dataset, title: str) -> Table:
-    """The ten numbers against width: mean ± standard deviation over repeats."""
-    table = Table(title=title, caption="mean ± standard deviation over repeats")
-    columns = {name: name.replace("_", " ") for name in NUMBERS if not name.endswith("loss")}
+    """Means over repeats against width."""
+    table = Table(title=title, caption="means over repeats; results.csv has every model")
+    columns = {name: name.removesuffix("_accuracy").replace("_", "\n") for name in NUMBERS if not name.endswith("loss")}
+    columns |= {"train_accuracy": "train\naccuracy", "test_accuracy": "test\naccuracy", "knn_accuracy": "9-NN"}
     table.add_column("width", justify="right")
     for heading in columns.values():
         table.add_column(heading, justify="right")
-    cells = [mean_and_spread(results[name]) for name in columns]
-    for i, width in enumerate(results["width"].values):
-        table.add_row(str(width), *(column[i] for column in cells))
+    means = results.mean("repeat")
+    for width in results["width"].values:
+        table.add_row(str(width), *(f"{float(means[name].sel(width=width)):.3f}" for name in columns))
     return table
 
 

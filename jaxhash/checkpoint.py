@@ -60,7 +60,9 @@ def describe(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path}/meta.json: cannot be read ({error}); {mend}") from None
     if found != FORMAT:
-        raise CheckpointError(f"{path}: format {found}, but this jaxhash reads format {FORMAT}; use the one that wrote it")
+        raise CheckpointError(
+            f"{path}: format {found}, but this jaxhash reads format {FORMAT}; use the one that wrote it"
+        )
     if claimed != _digest(meta):
         raise CheckpointError(f"{path}/meta.json: damaged (its contents do not match their sha256); {mend}")
     for name, digest in files.items():

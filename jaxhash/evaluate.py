@@ -63,6 +63,4 @@ def make_evaluate(block: Block) -> EvaluateFn:
 
 def block_patterns(block: Block, out: Forward) -> list[Bool[Array, "n _"]]:
     """The activation pattern of each model: pre-activation > 0 of every unit, layer after layer."""
-    return [
-        jnp.concatenate([z[m, :units] for z in out.pre_activations]).T > 0 for m, units in enumerate(block.units)
-    ]
+    return [jnp.concatenate([z[m, :units] for z in out.pre_activations]).T > 0 for m, units in enumerate(block.units)]

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -48,10 +47,3 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, 150 dots an inch."""
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=150)
-
-
-def mean_and_spread(values: xr.DataArray) -> list[str]:
-    """`mean ± standard deviation` over repeats as text, for a table."""
-    means = np.atleast_1d(values.mean("repeat").values)
-    spreads = np.atleast_1d(values.std("repeat").values)
-    return [f"{m:.3f} ± {s:.3f}" for m, s in zip(means, spreads, strict=True)]

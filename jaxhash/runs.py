@@ -188,7 +188,8 @@ def abstract_models(task: Task) -> Any:
 def _logits_and_words(
     module: MLP, variables: Variables, x: Float[Array, "n features"]
 ) -> tuple[Float[Array, "n classes"], UInt32[Array, "n words"]]:
-    logits, pre_activations = module.apply(variables, x)
+    result: Any = module.apply(variables, x)
+    logits, pre_activations = result
     return logits, pack(jnp.concatenate(pre_activations, axis=1) > 0)
 
 
