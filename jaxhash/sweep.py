@@ -206,13 +206,15 @@ def lanes() -> int:
 
 
 def one_thread_a_lane() -> None:
-    """Ask XLA to run every program on one thread; only has an effect before JAX has computed anything.
+    """Ask XLA to run every CPU program on the thread that calls it; takes effect before JAX has computed anything.
 
     With a lane on each core, XLA's own threads only get in the way: 15.5 instead of 14.8 thousand model-steps a
     second on 2 cores (MNIST sweep). NPROC is the environment variable from which XLA's CPU client takes the size of
-    its thread pools; a value that is set already is left alone.
+    its thread pools; a value that is set already is left alone. Asynchronous dispatch has to go with them, or all
+    lanes would wait for the one thread left in the pool.
     """
     os.environ.setdefault("NPROC", "1")
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 
 def collect(out: Path) -> xr.Dataset:
