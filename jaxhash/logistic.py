@@ -89,6 +89,9 @@ def logistic_accuracy(
     return (predict(model, test_words) == test_labels).mean()
 
 
+_Carry = tuple[Array, Array, Array, Array, Array, Array]
+
+
 class _Problem(NamedTuple):
     """All pairs at once. Examples stand class by class; each class takes part in classes - 1 pairs."""
 
@@ -155,11 +158,11 @@ def _newton(problem: _Problem, num_classes: int, count: Array) -> Float[Array, "
         def product(v: Array) -> Array:
             return problem.penalty * v + back(curvature * margins(v))
 
-        def go_on(carry: tuple[Array, ...]) -> Array:
+        def go_on(carry: _Carry) -> Array:
             step, _, r, *_ = carry
             return (step < MAX_CG_STEPS) & (wanted & (_norm(r) > 0.1 * _norm(g))).any()
 
-        def improve(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+        def improve(carry: _Carry) -> _Carry:
             step, d, r, z, p, rz = carry
             busy = wanted & (_norm(r) > 0.1 * _norm(g))
             hp = product(p)
@@ -177,11 +180,11 @@ def _newton(problem: _Problem, num_classes: int, count: Array) -> Float[Array, "
     def open_pairs(g: Array) -> Array:
         return solvable & (jnp.abs(g).max(-1) > TOLERANCE * problem.strength * jnp.maximum(examples, 1))
 
-    def go_on(carry: tuple[Array, ...]) -> Array:
+    def go_on(carry: _Carry) -> Array:
         step, *_, unsolved = carry
         return (step < MAX_NEWTON_STEPS) & unsolved.any()
 
-    def newton_step(carry: tuple[Array, ...]) -> tuple[Array, ...]:
+    def newton_step(carry: _Carry) -> _Carry:
         step, w, m, g, curvature, unsolved = carry
         d = direction(g, curvature, unsolved)
         slope = (g * d).sum(-1)
