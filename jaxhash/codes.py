@@ -8,7 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, UInt32
+from jaxtyping import Array, Bool, Int, UInt32
 
 WORD = 32
 
@@ -47,7 +47,7 @@ def unpack(words: UInt32[Array, "*batch words"], num_bits: int) -> Bool[Array, "
     return lanes.reshape(*words.shape[:-1], -1)[..., :num_bits].astype(bool)
 
 
-def fingerprint(words: UInt32[Array, "n words"], seed: Int[Array, ""] | int) -> UInt32[Array, "n 2"]:
+def fingerprint(words: UInt32[Array, "n words"], seed: UInt32[Array, ""] | int) -> UInt32[Array, "n 2"]:
     """64 bits of each code that equal codes share, and different codes share with probability about 2^-64.
 
     Each word is mixed in by MurmurHash3's finaliser (Appleby, public domain), in two lanes of different seed.
@@ -59,6 +59,7 @@ def fingerprint(words: UInt32[Array, "n words"], seed: Int[Array, ""] | int) -> 
     return state
 
 
+@jax.jit
 def num_distinct(words: UInt32[Array, "n words"]) -> Int[Array, ""]:
     """Number of different codes, exactly, int32.
 
@@ -88,11 +89,17 @@ def num_distinct(words: UInt32[Array, "n words"]) -> Int[Array, ""]:
     return count
 
 
-@jax.jit
-def redundancy_ratio(words: UInt32[Array, "n words"]) -> Float[Array, ""]:
-    """(n - number of distinct codes) / n; 0 when every example has a code of its own (perfect determinism)."""
+def redundancy_ratio(words: UInt32[Array, "n words"]) -> float:
+    """(n - number of distinct codes) / n; 0 when every example has a code of its own (perfect determinism).
+
+    Raises:
+        ValueError: if there are no codes.
+    """
     n = words.shape[0]
-    return (n - num_distinct(words)) / jnp.float32(n)
+    if n == 0:
+        raise ValueError("no codes; the redundancy ratio needs at least 1")
+    # Divided on the host: compiled float32 division may be off by one in the last place.
+    return (n - int(num_distinct(words))) / n
 
 
 def hamming(a: UInt32[Array, "n words"], b: UInt32[Array, "m words"]) -> Int[Array, "n m"]:

@@ -64,8 +64,8 @@ def measure(
 
     neighbours = knn_predict(train, train_labels, test, k=NEIGHBOURS, num_classes=num_classes)
     return Properties(
-        train_redundancy=float(redundancy_ratio(train_words)),
-        test_redundancy=float(redundancy_ratio(test_words)),
+        train_redundancy=redundancy_ratio(train_words),
+        test_redundancy=redundancy_ratio(test_words),
         train_kmeans_accuracy=clusters(train_key, train, train_labels),
         test_kmeans_accuracy=clusters(test_key, test, test_labels),
         knn_accuracy=float((neighbours == test_labels).mean()),

@@ -376,7 +376,7 @@ def _measure(
 
 
 def _by_model(models: list[dict[str, Any]]) -> dict[tuple[int, int], dict[str, float]]:
-    return {(entry["repeat"], entry["width"]): entry for entry in models}
+    return {(entry["repeat"], entry["width"]): {name: entry[name] for name in NUMBERS} for entry in models}
 
 
 def _save_partial(task: Task, state: TrainState, epoch: int, out: Path) -> None:
