@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import threading
 import uuid
@@ -14,6 +15,8 @@ from orbax.checkpoint import v1 as ocp
 
 FORMAT = 1
 """Raised whenever what is saved changes its meaning."""
+
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{32}")
 
 # Orbax names the steps of a save by a process-wide counter: two saves at once in one process get in each other's way.
 _one_save_at_a_time = threading.Lock()
@@ -32,7 +35,7 @@ def save(path: Path, arrays: Any, description: dict[str, Any]) -> None:
         OSError: if it cannot be written (a full disk, no permission, `path` exists); nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.parent / f".{path.name}.{uuid.uuid4().hex}"
+    draft = _draft_of(path)
     try:
         with _one_save_at_a_time:
             ocp.save(str((draft / "arrays").absolute()), arrays)
@@ -98,12 +101,30 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    draft = _draft_of(path)
     try:
         draft.write_bytes(data)
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def is_draft(path: Path) -> bool:
+    """Whether a file or folder is one that was being written when its process was killed."""
+    return _DRAFT.fullmatch(path.name) is not None
+
+
+def remove_drafts(folder: Path) -> None:
+    """Delete what killed processes left half written, in a folder and those below."""
+    for path in [path for path in folder.rglob(".*") if is_draft(path)]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _draft_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
 
 
 def _digest(meta: dict[str, Any]) -> str:

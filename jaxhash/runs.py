@@ -11,6 +11,7 @@ Every one of them is written whole or not at all.
 import dataclasses
 import fcntl
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,7 +67,11 @@ def opened(out: Path, description: dict[str, Any]) -> Iterator[dict[str, Any]]:
     path = out / CONFIG
     if out.exists() and not out.is_dir():
         raise RunError(f"{out} is a file; give a folder as --out")
-    if out.is_dir() and not path.exists() and any(f.name != ".lock" and not _draft(f) for f in out.iterdir()):
+    if (
+        out.is_dir()
+        and not path.exists()
+        and any(f.name != ".lock" and not checkpoint.is_draft(f) for f in out.iterdir())
+    ):
         raise RunError(f"{out} holds files that are not a sweep's; give a new or empty folder as --out")
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as lock:
@@ -83,6 +88,7 @@ def opened(out: Path, description: dict[str, Any]) -> Iterator[dict[str, Any]]:
                     "Give another --out, or delete the folder"
                 )
             description = noted
+            checkpoint.remove_drafts(out)
         else:
             checkpoint.write_text(path, json.dumps(description, indent=1))
         yield description
@@ -139,7 +145,8 @@ class Model:
         return Code(jnp.concatenate([words for _, words in self._stream(x)]), sum(self.module.units))
 
     def _stream(self, x: np.ndarray | Array) -> Iterator[tuple[Array, Array]]:
-        x = np.asarray(x, np.float32).reshape(len(x), -1)
+        x = np.asarray(x, np.float32)
+        x = x.reshape(len(x), math.prod(x.shape[1:]))
         if x.shape[1] != self.features:
             raise ValueError(f"x has {x.shape[1]} features an example, but this model was trained on {self.features}")
         for start in range(0, max(len(x), 1), EXAMPLES_AT_A_TIME):
@@ -191,11 +198,6 @@ def _logits_and_words(
     result: Any = module.apply(variables, x)
     logits, pre_activations = result
     return logits, pack(jnp.concatenate(pre_activations, axis=1) > 0)
-
-
-def _draft(path: Path) -> bool:
-    """A temporary name of `checkpoint.write_bytes`, left by a process that was killed while it wrote."""
-    return path.name.startswith(f".{CONFIG}.")
 
 
 def _differences(noted: dict[str, Any], wanted: dict[str, Any], keys: tuple[str, ...]) -> list[str]:

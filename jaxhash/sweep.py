@@ -8,7 +8,6 @@ models as its memory holds, in one program.
 """
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -241,8 +240,8 @@ def collect(out: Path) -> xr.Dataset:
     return xr.Dataset(
         {name: (("repeat", "width"), table[name], {"long_name": attributes[name]}) for name in names},
         coords={
-            "repeat": np.arange(config["repeats"]),
-            "width": ("width", np.array(widths), {"long_name": "hidden units"}),
+            "repeat": np.arange(config["repeats"], dtype=np.int32),
+            "width": ("width", np.array(widths, np.int32), {"long_name": "hidden units"}),
         },
         attrs={
             "config": json.dumps(config),
@@ -408,9 +407,8 @@ def _partial_saves(folder: Path) -> Iterator[Path]:
 
 
 def _save_results(out: Path, results: xr.Dataset) -> None:
-    buffer = io.BytesIO()
-    results.to_netcdf(buffer, engine="h5netcdf")
-    checkpoint.write_bytes(out / runs.RESULTS, buffer.getvalue())
+    # NetCDF 3: an HDF5 file would hold the time it was written, and never be bit-identical to another.
+    checkpoint.write_bytes(out / runs.RESULTS, bytes(results.to_netcdf(engine="scipy")))
     table = results.to_dataframe().reset_index()
     checkpoint.write_text(out / runs.TABLE, table.to_csv(index=False))
 

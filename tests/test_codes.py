@@ -74,9 +74,7 @@ def test_redundancy_ratio_is_the_share_of_examples_without_a_code_of_their_own()
 
 def test_hamming_counts_differing_bits():
     a, b = random_bits(20, 70, 1), random_bits(30, 70, 2)
-    np.testing.assert_array_equal(
-        hamming(pack(jnp.asarray(a)), pack(jnp.asarray(b))), (a[:, None] != b[None]).sum(-1)
-    )
+    np.testing.assert_array_equal(hamming(pack(jnp.asarray(a)), pack(jnp.asarray(b))), (a[:, None] != b[None]).sum(-1))
 
 
 def test_constant_bits_are_those_that_no_example_of_either_set_changes():

@@ -29,7 +29,9 @@ def test_neighbours_are_those_of_a_full_stable_sort(n, m, bits, k):
 def test_votes_are_scikit_learns_wherever_nothing_is_tied(trained):
     x, y = trained.bits(40)[0], trained.data.y_train
     queries = trained.bits(40)[1]
-    ours = np.asarray(knn_predict(pack(jnp.asarray(x)), jnp.asarray(y), pack(jnp.asarray(queries)), k=9, num_classes=10))
+    ours = np.asarray(
+        knn_predict(pack(jnp.asarray(x)), jnp.asarray(y), pack(jnp.asarray(queries)), k=9, num_classes=10)
+    )
     theirs = KNeighborsClassifier(9, metric="hamming", algorithm="brute").fit(x, y)
     distances = np.sort((queries[:, None] != x[None]).sum(-1), axis=1)
     # A tie between the 9th and the 10th neighbour can be settled either way.
