@@ -30,8 +30,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import machine
+from bench.mnist import load_or_imitate
 from experiments.model_capacity import PAPER_WIDTHS
-from jaxhash.data import DataError, load
 from jaxhash.sweep import SweepConfig, lanes, one_thread_a_lane, plan
 from jaxhash.train import TrainConfig, epoch_order, init_state, make_epoch
 
@@ -56,11 +56,11 @@ def main(config: Config) -> None:
     """Run the benchmark and print it."""
     one_thread_a_lane()
     console = Console(stderr=True)
-    x, y, source = _data(config.data_dir)
+    data, source = load_or_imitate(config.data_dir)
     steps = 150 if config.quick else 300
     rounds = 3 if config.quick else 5
     train = TrainConfig()
-    x, y = x[: steps * train.batch_size], y[: steps * train.batch_size]
+    x, y = data.x_train[: steps * train.batch_size], data.y_train[: steps * train.batch_size]
     widths = PAPER_WIDTHS["mnist"]
     on_cpu = jax.devices()[0].platform == "cpu"
     repeats = config.repeats or (lanes() if on_cpu else 10)
@@ -116,15 +116,6 @@ def main(config: Config) -> None:
     )
     if config.json:
         sys.stdout.write(json.dumps(result) + "\n")
-
-
-def _data(data_dir: str | None) -> tuple[np.ndarray, np.ndarray, str]:
-    try:
-        data = load("mnist", data_dir)
-        return data.x_train, data.y_train, "MNIST"
-    except DataError:
-        rng = np.random.default_rng(0)
-        return rng.random((48_000, 784), np.float32), rng.integers(0, 10, 48_000).astype(np.int32), "random pixels"
 
 
 def _ours(
