@@ -1,0 +1,1 @@
+"""Neural networks that learn a hash function: keys, tables, learners, hashers."""

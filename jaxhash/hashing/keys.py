@@ -1,0 +1,238 @@
+"""Key sets: files, lists and named word lists -> distinct byte strings -> fixed-width tokens.
+
+A key is a byte string; a `str` stands for its UTF-8 bytes, unnormalised. A file of keys holds one key a line:
+
+    line ends       `\\n` or `\\r\\n`, not part of the key; any other `\\r` is. The last line may end without one.
+    empty line      the empty key, so that line i of a file and of what is made from it always belong together
+    any other byte  kept as it is: NULs, bytes that are not UTF-8, a byte-order mark, spaces at either end
+    gzip            told by content: a file that begins with 1f 8b 08 is unpacked
+
+Two different keys never become the same tokens, since tokens carry lengths; two equal keys are refused with a count
+and an example, or dropped where asked for.
+"""
+
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Int32, UInt8
+
+from jaxhash.datafiles import DataError, DataFile, fetch, find_folder, read
+
+DWYL = DataFile(
+    "words/words.txt",
+    "sha256:5bef207ef2a954ce7df13cee21e8a181ac6a6f9ccb663a0671fc42dc86fc68c0",
+    "https://raw.githubusercontent.com/dwyl/english-words/master/words.txt",
+)
+"""The word list of "Neural Hash Functions" (Unlicense): 466,551 words, where the study counts 466,550."""
+
+MAX_TOKEN_BYTES = 2**31
+"""Most memory that `tokenize` takes for characters: one very long key would widen the row of every other."""
+
+_GZIP_MAGIC = b"\x1f\x8b\x08"
+
+
+class Tokens(NamedTuple):
+    """Keys as arrays: NumPy's as `tokenize` makes them, or JAX's."""
+
+    characters: UInt8[Array | np.ndarray, "n length"]
+    """The bytes of each key, 0 after its end."""
+    lengths: Int32[Array | np.ndarray, " n"]
+    """Bytes in each key; tells "a" from "a\\0"."""
+
+
+def encode_keys(keys: Iterable[str | bytes]) -> list[bytes]:
+    """Keys as bytes: `str` as UTF-8, `bytes` as they are.
+
+    Raises:
+        TypeError: if `keys` is one key, or one of them is neither `str` nor `bytes`.
+        ValueError: if a `str` has no UTF-8 form (a lone surrogate).
+    """
+    if isinstance(keys, str | bytes | bytearray | memoryview):
+        raise TypeError(f"keys is one {type(keys).__name__}, {_shown(keys)}; give a list of keys, such as [key]")
+    listed = list(keys)
+    try:
+        encoded = [key.encode() if isinstance(key, str) else key for key in listed]
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"key {_shown(error.object)} has no UTF-8 form ({error.reason}); give its bytes instead"
+        ) from None
+    for i, key in enumerate(encoded):
+        if not isinstance(key, bytes):
+            raise TypeError(f"keys[{i}] is {_shown(key)}, a {type(key).__name__}; give str or bytes")
+    return encoded
+
+
+def tokenize(keys: Iterable[str | bytes], length: int | None = None) -> Tokens:
+    """Keys as one array of characters, zero after each key's end, and their lengths.
+
+    Cost: one pass over the characters in NumPy, n * length bytes of memory.
+
+    Args:
+        keys: n keys; n = 0 gives characters of shape [0, length].
+        length: characters a key, 1 or more; by default as many as the longest key has.
+
+    Raises:
+        TypeError, ValueError: as `encode_keys`.
+        ValueError: if a key is longer than `length`, or the characters would take over `MAX_TOKEN_BYTES`.
+    """
+    encoded = encode_keys(keys)
+    n = len(encoded)
+    lengths = np.fromiter(map(len, encoded), np.int32, count=n)
+    longest = int(lengths.max(initial=0))
+    if length is not None and length < 1:
+        raise ValueError(f"length={length} is less than 1; it is the number of characters kept of each key")
+    if length is not None and longest > length:
+        raise ValueError(
+            f"key {_shown(encoded[int(lengths.argmax())])} is {longest:,} bytes long, more than the limit of {length:,}"
+            f"; leave out keys longer than {length:,} bytes, or raise length"
+        )
+    width = max(longest, 1) if length is None else length
+    if n * width > MAX_TOKEN_BYTES:
+        raise ValueError(
+            f"{n:,} keys of {width:,} characters take {n * width:,} bytes, more than {MAX_TOKEN_BYTES:,}; tokenize "
+            "them in batches, or leave out the longest keys"
+        )
+    # NumPy's fixed-width strings are padded with zeros; a trailing zero that it would hide is told by the length.
+    characters = np.array(encoded, f"S{width}").view(np.uint8).reshape(n, width)
+    return Tokens(characters, lengths)
+
+
+def distinct(keys: Sequence[bytes], *, drop_duplicates: bool = False) -> list[bytes]:
+    """The keys in their order, each once.
+
+    Raises:
+        ValueError: if keys repeat and `drop_duplicates` is not set.
+    """
+    return _distinct(keys, drop_duplicates, "keys", lambda i, j: f"keys[{i}] and keys[{j}]")
+
+
+def read_lines(source: str | Path | BinaryIO) -> list[bytes]:
+    """The lines of a file as keys, in order, repeats included; see the top of this file for what a line is.
+
+    Args:
+        source: a path, or a binary stream (a pipe, `sys.stdin.buffer`), plain or gzipped.
+
+    Raises:
+        DataError: if it cannot be read, or begins as gzip and is none.
+        TypeError: if it is a text stream.
+    """
+    return _lines(*_content(source))
+
+
+def read_keys(source: str | Path | BinaryIO, *, drop_duplicates: bool = False) -> list[bytes]:
+    """The key set in a file: `read_lines`, each key once.
+
+    Raises:
+        DataError, TypeError: as `read_lines`.
+        ValueError: if keys repeat and `drop_duplicates` is not set; names the file and two lines.
+    """
+    content, name = _content(source)
+    return _distinct(_lines(content, name), drop_duplicates, name, lambda i, j: f"lines {i + 1} and {j + 1}")
+
+
+def load_keys(name_or_path: str, *, count: int | None = None) -> list[bytes]:
+    """A key set by name, or from a file.
+
+    Args:
+        name_or_path: `english` (about 10,000 common words, in this package), `dwyl` (the study's dictionary, 466,551
+            words: `<JAXHASH_DATA_DIR>/words/words.txt` or `.gz`, pooch's cache, or a download into it), or the path
+            of a file as `read_keys` takes it (`./english` for a file of that name).
+        count: take only the first `count` keys.
+
+    Raises:
+        DataError: if a file is missing, damaged or not the published one.
+        ValueError: if keys repeat, or there are fewer than `count`.
+    """
+    if count is not None and count < 0:
+        raise ValueError(f"count={count} is negative; it is the number of keys to take")
+    if name_or_path in _NAMED:
+        keys = _NAMED[name_or_path]()
+    elif Path(name_or_path).expanduser().exists():
+        keys = read_keys(Path(name_or_path).expanduser())
+    else:
+        raise DataError(
+            f"{name_or_path}: no such file, and no named key set; give a file of one key a line, or one of "
+            f"{', '.join(_NAMED)}"
+        )
+    if count is not None and count > len(keys):
+        raise ValueError(f"count={count:,} is more than the {len(keys):,} keys of {name_or_path}; ask for fewer")
+    return keys[:count]
+
+
+def _english() -> list[bytes]:
+    return _lines(gzip.decompress((resources.files("jaxhash.hashing") / "english.txt.gz").read_bytes()), "english")
+
+
+def _dwyl() -> list[bytes]:
+    folder = find_folder(None)
+    packed = None if folder is None else folder / f"{DWYL.path}.gz"
+    if packed is None or not packed.exists():
+        path, content = fetch(DWYL, folder)
+        return _lines(content, str(path))
+    content, name = _content(packed)
+    if hashlib.sha256(content, usedforsecurity=False).hexdigest() != DWYL.digest.partition(":")[2]:
+        raise DataError(
+            f"{name}: damaged, or not the published list (its text does not match {DWYL.digest}); delete it so that "
+            f"the list is downloaded, or replace it by {DWYL.url}"
+        )
+    return _lines(content, name)
+
+
+_NAMED: dict[str, Callable[[], list[bytes]]] = {"english": _english, "dwyl": _dwyl}
+
+
+def _content(source: str | Path | BinaryIO) -> tuple[bytes, str]:
+    """The unpacked bytes of a file or stream, and what to call it."""
+    if isinstance(source, str | Path):
+        path = Path(source)
+        content, name = read(path), str(path)
+    else:
+        name = str(getattr(source, "name", "the stream"))
+        if isinstance(source, io.TextIOBase):
+            raise TypeError(f"{name} is open as text; open it with mode 'rb', or give its .buffer")
+        content = source.read()
+    if not content.startswith(_GZIP_MAGIC):
+        return content, name
+    try:
+        return gzip.decompress(content), name
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(
+            f"{name}: begins as a gzip file and is not a whole one ({error}); get it again, or give it unpacked"
+        ) from error
+
+
+def _lines(content: bytes, name: str) -> list[bytes]:
+    lines = content.replace(b"\r\n", b"\n").split(b"\n")
+    # What stands after the last line end is a line only if there is something.
+    if not lines[-1]:
+        lines.pop()
+    return lines
+
+
+def _distinct(
+    keys: Sequence[bytes], drop_duplicates: bool, name: str, places: Callable[[int, int], str]
+) -> list[bytes]:
+    once = list(dict.fromkeys(keys))
+    if drop_duplicates or len(once) == len(keys):
+        return once
+    seen: dict[bytes, int] = {}
+    for again, key in enumerate(keys):
+        if (first := seen.setdefault(key, again)) != again:
+            break
+    raise ValueError(
+        f"{name}: {len(keys) - len(once):,} of {len(keys):,} keys repeat an earlier one, such as {_shown(key)} "
+        f"({places(first, again)}); remove them, or ask for duplicates to be dropped"
+    )
+
+
+def _shown(key: object) -> str:
+    """A key as an error message shows it: a long one in part."""
+    text = repr(key[:60]) if isinstance(key, str | bytes) else repr(key)
+    return text if not isinstance(key, str | bytes) or len(key) <= 60 else f"{text}..."
