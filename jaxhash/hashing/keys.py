@@ -13,12 +13,11 @@ and an example, or dropped where asked for.
 
 import gzip
 import hashlib
-import io
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Int32, UInt8
@@ -38,6 +37,14 @@ MAX_TOKEN_BYTES = 2**31
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 
 
+@runtime_checkable
+class ByteStream(Protocol):
+    """What is read to its end: a file open with mode "rb", a pipe, `sys.stdin.buffer`, `io.BytesIO`."""
+
+    def read(self) -> bytes:
+        """All that is left."""
+
+
 class Tokens(NamedTuple):
     """Keys as arrays: NumPy's as `tokenize` makes them, or JAX's."""
 
@@ -54,7 +61,7 @@ def encode_keys(keys: Iterable[str | bytes]) -> list[bytes]:
         TypeError: if `keys` is one key, or one of them is neither `str` nor `bytes`.
         ValueError: if a `str` has no UTF-8 form (a lone surrogate).
     """
-    if isinstance(keys, str | bytes | bytearray | memoryview):
+    if isinstance(keys, str | bytes):
         raise TypeError(f"keys is one {type(keys).__name__}, {_shown(keys)}; give a list of keys, such as [key]")
     listed = list(keys)
     try:
@@ -113,20 +120,20 @@ def distinct(keys: Sequence[bytes], *, drop_duplicates: bool = False) -> list[by
     return _distinct(keys, drop_duplicates, "keys", lambda i, j: f"keys[{i}] and keys[{j}]")
 
 
-def read_lines(source: str | Path | BinaryIO) -> list[bytes]:
+def read_lines(source: str | Path | ByteStream) -> list[bytes]:
     """The lines of a file as keys, in order, repeats included; see the top of this file for what a line is.
 
     Args:
-        source: a path, or a binary stream (a pipe, `sys.stdin.buffer`), plain or gzipped.
+        source: a path, or a binary stream, plain or gzipped.
 
     Raises:
         DataError: if it cannot be read, or begins as gzip and is none.
         TypeError: if it is a text stream.
     """
-    return _lines(*_content(source))
+    return _lines(_content(source)[0])
 
 
-def read_keys(source: str | Path | BinaryIO, *, drop_duplicates: bool = False) -> list[bytes]:
+def read_keys(source: str | Path | ByteStream, *, drop_duplicates: bool = False) -> list[bytes]:
     """The key set in a file: `read_lines`, each key once.
 
     Raises:
@@ -134,7 +141,7 @@ def read_keys(source: str | Path | BinaryIO, *, drop_duplicates: bool = False) -
         ValueError: if keys repeat and `drop_duplicates` is not set; names the file and two lines.
     """
     content, name = _content(source)
-    return _distinct(_lines(content, name), drop_duplicates, name, lambda i, j: f"lines {i + 1} and {j + 1}")
+    return _distinct(_lines(content), drop_duplicates, name, lambda i, j: f"lines {i + 1} and {j + 1}")
 
 
 def load_keys(name_or_path: str, *, count: int | None = None) -> list[bytes]:
@@ -167,37 +174,36 @@ def load_keys(name_or_path: str, *, count: int | None = None) -> list[bytes]:
 
 
 def _english() -> list[bytes]:
-    return _lines(gzip.decompress((resources.files("jaxhash.hashing") / "english.txt.gz").read_bytes()), "english")
+    return _lines(gzip.decompress((resources.files("jaxhash.hashing") / "english.txt.gz").read_bytes()))
 
 
 def _dwyl() -> list[bytes]:
     folder = find_folder(None)
     packed = None if folder is None else folder / f"{DWYL.path}.gz"
     if packed is None or not packed.exists():
-        path, content = fetch(DWYL, folder)
-        return _lines(content, str(path))
+        return _lines(fetch(DWYL, folder)[1])
     content, name = _content(packed)
     if hashlib.sha256(content, usedforsecurity=False).hexdigest() != DWYL.digest.partition(":")[2]:
         raise DataError(
             f"{name}: damaged, or not the published list (its text does not match {DWYL.digest}); delete it so that "
             f"the list is downloaded, or replace it by {DWYL.url}"
         )
-    return _lines(content, name)
+    return _lines(content)
 
 
 _NAMED: dict[str, Callable[[], list[bytes]]] = {"english": _english, "dwyl": _dwyl}
 
 
-def _content(source: str | Path | BinaryIO) -> tuple[bytes, str]:
+def _content(source: str | Path | ByteStream) -> tuple[bytes, str]:
     """The unpacked bytes of a file or stream, and what to call it."""
     if isinstance(source, str | Path):
         path = Path(source)
         content, name = read(path), str(path)
     else:
         name = str(getattr(source, "name", "the stream"))
-        if isinstance(source, io.TextIOBase):
-            raise TypeError(f"{name} is open as text; open it with mode 'rb', or give its .buffer")
         content = source.read()
+        if not isinstance(content, bytes):
+            raise TypeError(f"{name} is open as text; open it with mode 'rb', or give its .buffer")
     if not content.startswith(_GZIP_MAGIC):
         return content, name
     try:
@@ -208,7 +214,7 @@ def _content(source: str | Path | BinaryIO) -> tuple[bytes, str]:
         ) from error
 
 
-def _lines(content: bytes, name: str) -> list[bytes]:
+def _lines(content: bytes) -> list[bytes]:
     lines = content.replace(b"\r\n", b"\n").split(b"\n")
     # What stands after the last line end is a line only if there is something.
     if not lines[-1]:

@@ -121,7 +121,7 @@ def expected_collisions(num_keys: int, num_bins: int) -> float:
         ValueError: as `load_factor`.
     """
     _check(num_bins, num_keys)
-    return num_keys - num_bins + num_bins * _all_avoid(1, num_bins, num_keys)
+    return num_keys + num_bins * math.expm1(_log_all_avoid(num_bins, num_keys))
 
 
 def collision_deviation(num_keys: int, num_bins: int) -> float:
@@ -134,16 +134,21 @@ def collision_deviation(num_keys: int, num_bins: int) -> float:
         ValueError: as `load_factor`.
     """
     _check(num_bins, num_keys)
-    one, two = _all_avoid(1, num_bins, num_keys), _all_avoid(2, num_bins, num_keys)
-    variance = num_bins * one * (1 - one) + num_bins * (num_bins - 1) * (two - one**2)
+    if num_bins == 1:
+        return 0.0
+    log_empty = _log_all_avoid(num_bins, num_keys)
+    empty = math.exp(log_empty)
+    # (1 - 2/m) / (1 - 1/m)^2 = 1 - 1 / (m - 1)^2, so that the covariance is this fraction of (1 - 1/m)^(2n).
+    joint = math.expm1(num_keys * math.log1p(-1 / (num_bins - 1) ** 2)) if num_bins > 2 else -float(num_keys > 0)
+    variance = num_bins * empty * -math.expm1(log_empty) + num_bins * (num_bins - 1) * empty**2 * joint
     return math.sqrt(max(variance, 0.0))
 
 
-def _all_avoid(bins: int, num_bins: int, num_keys: int) -> float:
-    """Probability that no key falls into one of `bins` given bins; exact also where 1 - bins/m rounds to 1."""
+def _log_all_avoid(num_bins: int, num_keys: int) -> float:
+    """Logarithm of the probability that no key falls into a given bin: n log(1 - 1/m)."""
     if num_keys == 0:
-        return 1.0
-    return math.exp(num_keys * math.log1p(-bins / num_bins)) if bins < num_bins else 0.0
+        return 0.0
+    return num_keys * math.log1p(-1 / num_bins) if num_bins > 1 else -math.inf
 
 
 def _mark(occupied: Bool[Array, " bins"], bins: Int[Array, "..."]) -> Bool[Array, " bins"]:
