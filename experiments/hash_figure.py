@@ -1,0 +1,179 @@
+"""What the commands of the hash experiments share: options, training with progress, results saved and drawn."""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+import tyro
+import xarray as xr
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from experiments.command import EXIT_INTERRUPTED
+from jaxhash import checkpoint, plots
+from jaxhash.datafiles import DataError
+from jaxhash.hashing import keys
+from jaxhash.hashing.keys import Tokens
+from jaxhash.hashing.learner import Report, train_seeds
+from jaxhash.hashing.policies import NetworkConfig, alphabet_of
+
+Config = TypeVar("Config")
+SECONDS_BETWEEN_LINES = 10
+"""How often progress is told where there is no terminal to draw a bar in."""
+
+
+@dataclass(frozen=True)
+class Common:
+    """Options that all hash experiments have."""
+
+    keys: str = "english"
+    """The words: english (in the package), dwyl (the study's 466,551), or a file of one key a line."""
+    seeds: int = 3
+    """Trainings side by side, for the band."""
+    seed: int = 0
+    """Where the seeds begin."""
+    out: Path | None = None
+    """Folder of the data and the picture (default: runs/<name of the experiment>)."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"seeds={self.seeds} is less than 1; train at least once")
+
+
+def command(config: type[Config], description: str | None, body: Callable[[Config], None], arguments: Any) -> None:
+    """Run an experiment for a person at a terminal: errors that can be mended in one line, 130 after Ctrl-C."""
+    console = Console(stderr=True)
+    try:
+        body(tyro.cli(config, description=description, args=arguments, config=(tyro.conf.OmitArgPrefixes,)))
+    except (ValueError, DataError, OSError) as error:
+        console.print(f"[bold red]Error:[/] {error}", highlight=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("Interrupted; nothing was written.")
+        # A compiled program cannot be stopped from outside: the process ends without waiting for it.
+        os._exit(EXIT_INTERRUPTED)
+
+
+def words(common: Common, count: int | None = None) -> list[bytes]:
+    """`count` keys drawn from the key set, by the run's seed; all of them, shuffled, if None.
+
+    Raises:
+        ValueError: if there are not so many.
+    """
+    every = keys.load_keys(common.keys)
+    if count is not None and count > len(every):
+        raise ValueError(f"{count:,} words wanted, but {common.keys} has {len(every):,}; give a larger --keys")
+    order = np.random.default_rng(common.seed).permutation(len(every))[:count]
+    return [every[i] for i in order]
+
+
+def network(tokens: Tokens, hidden: tuple[int, ...] = (300, 300), reader: str = "one_hot") -> NetworkConfig:
+    """A network that tells all the letters of these keys apart."""
+    return NetworkConfig(hidden, reader, alphabet=alphabet_of(tokens))  # type: ignore[arg-type]
+
+
+def train(
+    label: str,
+    make_train: Callable[..., Any],
+    config: Any,
+    common: Common,
+    *data: Any,
+) -> tuple[Any, xr.Dataset]:
+    """Train a learner from all seeds in one program, with progress.
+
+    Returns:
+        The states with a leading axis of seeds, and the history [repeat, iteration].
+    """
+    console = Console(stderr=True)
+    bar = Progress(*Progress.get_default_columns()[:2], TimeElapsedColumn(), TimeRemainingColumn(), console=console)
+    task = bar.add_task(label, total=config.iterations)
+    spoke = time.monotonic()
+
+    def report(done: int) -> None:
+        nonlocal spoke
+        bar.update(task, completed=done)
+        if not console.is_terminal and time.monotonic() - spoke > SECONDS_BETWEEN_LINES:
+            spoke = time.monotonic()
+            console.print(f"{label}: iteration {done:,} of {config.iterations:,}")
+
+    def work(report: Report) -> Any:
+        return jax.block_until_ready(train_seeds(make_train(config, report), common.seeds, common.seed, *data))
+
+    if console.is_terminal:
+        with bar:
+            state, history = in_background(lambda: work(report))
+    else:
+        console.print(label)
+        state, history = in_background(lambda: work(report))
+    variables = {name: (("repeat", "iteration"), np.asarray(values)) for name, values in history._asdict().items()}
+    iterations = np.arange(1, config.iterations + 1)
+    return state, xr.Dataset(variables, {"repeat": np.arange(common.seeds), "iteration": iterations})
+
+
+def in_background(work: Callable[[], Any]) -> Any:
+    """Run a long computation in another thread, so that Ctrl-C is heard while it runs."""
+    results: list[Any] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(0.2)
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def variants(histories: dict[str, xr.Dataset]) -> xr.Dataset:
+    """Histories as one dataset [variant, repeat, iteration]; NaN where one has no such variable or iteration."""
+    named = [history.expand_dims(variant=[name]) for name, history in histories.items()]
+    return xr.concat(named, "variant", join="outer", data_vars="all")
+
+
+def save(name: str, common: Common, results: dict[str, xr.Dataset], figure: Figure) -> None:
+    """Write each dataset as <its name>.nc and the picture into the experiment's folder, and say so.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    out = common.out or Path("runs") / name
+    out.mkdir(parents=True, exist_ok=True)
+    for file, data in results.items():
+        checkpoint.write_bytes(out / f"{file}.nc", bytes(data.to_netcdf(engine="scipy")))
+    plots.save(figure, out / f"{name}.png")
+    files = ", ".join(str(out / f"{file}.nc") for file in results)
+    Console().print(f"Figure: {out / f'{name}.png'}\nNumbers: {files}")
+
+
+def summary(title: str, rows: Sequence[tuple[str, xr.Dataset]], variables: dict[str, str], last: int = 10) -> Table:
+    """First iteration and mean of the last ones of each variant, mean over seeds, with the seeds' spread."""
+    table = Table(title=title, caption=f"mean over seeds, +- one standard deviation; the end is {last} iterations")
+    table.add_column("")
+    for heading in variables.values():
+        table.add_column(f"{heading}\nat first", justify="right")
+        table.add_column("at the end", justify="right")
+    for row, results in rows:
+        for variant in results["variant"].values:
+            cells = []
+            for variable in variables:
+                values = results[variable].sel(variant=variant).dropna("iteration", how="all")
+                for part in (values[:, :1], values[:, -last:]):
+                    seeds = part.mean("iteration")
+                    cells.append(f"{float(seeds.mean()):,.2f} +- {float(seeds.std()):,.2f}" if part.size else "")
+            table.add_row(" ".join(filter(None, (row, str(variant)))), *cells)
+    return table

@@ -1,0 +1,85 @@
+"""The study's figure 2: Policy Gradient, 1,000 words in 1,000 bins.
+
+Figure 2 of A. Museth, "Neural Hash Functions" (CS285): the policy gets better at first and worse later, as more and
+more words fall into few bins. Two ways to credit a draw stand side by side: the return of the whole episode, as plain
+Policy Gradient has it, and the key's own reward less what the same key earned in seven other tables. The first
+collapses into few bins; the second stays at chance. Neither comes near a perfect hash.
+
+    python -m experiments.hash_reinforce                          # TIME
+    python -m experiments.hash_reinforce --iterations 1000        # the study's longer run
+    python -m experiments.hash_reinforce --reader embedding       # a policy that embeds characters
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from rich.console import Console
+
+from experiments import hash_figure
+from experiments.hash_figure import Common
+from jaxhash import hash_plots
+from jaxhash.hash_plots import Panel
+from jaxhash.hashing import reinforce
+from jaxhash.hashing.keys import tokenize
+from jaxhash.hashing.reinforce import ReinforceConfig, Tuning
+from jaxhash.hashing.table import expected_collisions
+
+NAME = "hash_reinforce"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Policy Gradient by two ways of giving credit."""
+
+    common: Common = field(default_factory=Common)
+    iterations: int = 250
+    """Episodes, and optimiser steps; the study shows 100 and 1,000."""
+    words: int = 1000
+    """Words an iteration, other ones each time."""
+    bins: int = 1000
+    learning_rate: float = 5e-3
+    """Adam's step size; 5e-3 is the default of the study's course."""
+    reader: Literal["one_hot", "embedding"] = "one_hot"
+    """How the policy reads characters."""
+
+
+def body(config: Config) -> None:
+    """Train, save, draw."""
+    tokens = tokenize(hash_figure.words(config.common))
+    study = ReinforceConfig(
+        num_bins=config.bins,
+        iterations=config.iterations,
+        batch_size=config.words,
+        tuning=Tuning(config.learning_rate),
+        network=hash_figure.network(tokens, reader=config.reader),
+    )
+    learners = {
+        "whole return": study,
+        "own reward, baseline": replace(
+            study, credit="own", episodes=8, tuning=Tuning(config.learning_rate, baseline=1.0)
+        ),
+    }
+    histories = {
+        name: hash_figure.train(name, reinforce.make_train, learner, config.common, tokens)[1]
+        for name, learner in learners.items()
+    }
+    results = hash_figure.variants(histories)
+    chance = expected_collisions(config.words, config.bins)
+    panels = [
+        Panel("collisions", "collisions, bins drawn", chance, "chance"),
+        Panel("largest_bin", "keys in the fullest bin", log=True),
+        Panel("mean_reward", "mean reward a key"),
+    ]
+    title = f"REINFORCE, {config.words:,} words in {config.bins:,} bins, {config.common.seeds} seeds"
+    hash_figure.save(NAME, config.common, {"results": results}, hash_plots.curves([("", results)], panels, title))
+    columns = {"collisions": "collisions", "greedy_collisions": "of the best bins", "largest_bin": "fullest bin"}
+    Console().print(hash_figure.summary(f"{title}; chance: {chance:.0f} collisions", [("", results)], columns))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    hash_figure.command(Config, __doc__, body, arguments)
+
+
+if __name__ == "__main__":
+    main()

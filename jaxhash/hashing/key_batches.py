@@ -1,0 +1,39 @@
+"""How keys come to the iterations of a learner."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
+
+KeyBatches = Callable[[Key[Array, ""], Int[Array, ""], int, int], Int[Array, " batch"]]
+"""(key, iteration, keys there are, keys an iteration) -> the keys of that iteration, by index, no key twice."""
+
+
+def fresh(key: Key[Array, ""], iteration: Int[Array, ""], num_keys: int, batch: int) -> Int[Array, " batch"]:
+    """Other words every time, at random: what a learner that has to generalise meets. Cost: sorts all keys."""
+    return jax.random.permutation(jax.random.fold_in(key, iteration), num_keys)[:batch]
+
+
+def in_turn(key: Key[Array, ""], iteration: Int[Array, ""], num_keys: int, batch: int) -> Int[Array, " batch"]:
+    """The same words again and again, in the same groups, one group an iteration (all at once if batch = keys)."""
+    groups = num_keys // batch
+    return (iteration % groups) * batch + jnp.arange(batch)
+
+
+KEY_BATCHES: dict[str, KeyBatches] = {"fresh": fresh, "in_turn": in_turn}
+
+
+def check_batches(batches: str, num_keys: int, batch: int) -> None:
+    """Whether so many keys can be handed out so.
+
+    Raises:
+        ValueError: if there are too few keys, or groups of different sizes.
+    """
+    if num_keys < batch:
+        raise ValueError(f"batch_size={batch} is more than the {num_keys} keys; give {num_keys} or less")
+    if batches == "in_turn" and num_keys % batch:
+        raise ValueError(
+            f"batch_size={batch} does not divide the {num_keys} keys into equal groups; "
+            f"give a divisor, or {num_keys - num_keys % batch} keys"
+        )
