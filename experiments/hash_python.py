@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from experiments.report import errors_in_one_line, write_csv, write_figure
+from experiments.report import errors_in_one_line, write_csv
+from jaxhash import plots
 from jaxhash.hashing.keys import load_keys
 from jaxhash.hashing.python_hash import MAX_SALT, python_bins
 from jaxhash.hashing.table import collision_deviation, expected_collisions
@@ -124,11 +125,12 @@ def show(summary: list[dict[str, float]], config: Config) -> Table:
     for name in ("keys", "bins", "colliding", "by chance", "off", "fullest\nbin", "by\nchance"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in summary:
+        digits = 1 if row["keys"] < 100_000 else 0
         table.add_row(
             f"{row['keys']:,}",
             f"{row['bins']:,}",
-            f"{row['collisions']:,.1f} ± {row['deviation']:.1f}",
-            f"{row['expected']:,.1f} ± {row['expected_deviation']:.1f}",
+            f"{row['collisions']:,.{digits}f} ± {row['deviation']:.{digits}f}",
+            f"{row['expected']:,.{digits}f} ± {row['expected_deviation']:.{digits}f}",
             f"{row['standard_errors_off']:+.1f}",
             f"{row['largest_bin']:.2f}",
             f"{row['largest_bin_by_chance']:.2f}",
@@ -178,7 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
         write_csv(config.out / "draws.csv", rows)
         write_csv(config.out / "summary.csv", summary)
         picture = config.out / "hash_python.png"
-        write_figure(picture, draw_figure(rows, summary, config))
+        plots.save(draw_figure(rows, summary, config), picture)
     console = Console()
     console.print(show(summary, config))
     console.print(f"Figure: {picture}\nNumbers: {config.out / 'summary.csv'}, {config.out / 'draws.csv'}")

@@ -97,8 +97,21 @@ def compare_with_python(
     salts = generator.integers(1, MAX_SALT, draws, endpoint=True)
     python = [python_bins(chosen[i * sample : (i + 1) * sample], num_bins, int(salt)) for i, salt in enumerate(salts)]
     ours, theirs = (np.array([sample - len(np.unique(draw)) for draw in some]) for some in (bins, python))
-    excess, low, high, p_value = _paired(ours - theirs)
-    return Comparison(ours, theirs, expected_collisions(sample, num_bins), excess, low, high, p_value)
+    return Comparison(ours, theirs, expected_collisions(sample, num_bins), *_paired(ours - theirs))
+
+
+def pooled(comparisons: Sequence[Comparison]) -> Comparison:
+    """All draws of several functions, such as of several trainings, taken together; all of one size.
+
+    Raises:
+        ValueError: if there is none, or the expected collisions differ.
+    """
+    if len({comparison.expected for comparison in comparisons}) != 1:
+        raise ValueError(f"{len(comparisons)} comparisons do not share their keys and bins; pool those that do")
+    ours, theirs = (
+        np.concatenate([getattr(comparison, name) for comparison in comparisons]) for name in ("collisions", "python")
+    )
+    return Comparison(ours, theirs, comparisons[0].expected, *_paired(ours - theirs))
 
 
 def evenness(bins: Int[np.ndarray | Array, " n"], num_bins: int) -> Evenness:

@@ -8,7 +8,7 @@ from scipy import stats
 
 from jaxhash.hashing.keys import load_keys
 from jaxhash.hashing.python_hash import python_bins
-from jaxhash.hashing.quality import avalanche, checked_bins, compare_with_python, evenness
+from jaxhash.hashing.quality import avalanche, checked_bins, compare_with_python, evenness, pooled
 from jaxhash.hashing.table import collision_deviation, expected_collisions
 
 WORDS = load_keys("english")
@@ -88,6 +88,20 @@ def test_a_function_better_than_chance_is_found_out_too():
     small = compare_with_python(lambda keys: np.arange(len(keys)) % 20, WORDS, 20, sample=20, draws=12, seed=0)
     assert small.p_value < 1e-6
     assert small.high < 0
+
+
+def test_pooled_draws_are_tested_as_one_series():
+    first = compare_with_python(of_python(1), WORDS, BINS, sample=50, draws=8, seed=1)
+    second = compare_with_python(length, WORDS, BINS, sample=50, draws=5, seed=2)
+    both = pooled([first, second])
+    differences = np.concatenate([first.collisions - first.python, second.collisions - second.python])
+    assert both.excess == differences.mean()
+    assert both.p_value == pytest.approx(stats.ttest_1samp(differences, 0).pvalue)
+    assert len(both.python) == 13
+    other = compare_with_python(length, WORDS, BINS, sample=40, draws=5, seed=2)
+    for unlike in ([first, other], []):
+        with pytest.raises(ValueError, match="do not share their keys and bins"):
+            pooled(unlike)
 
 
 def test_no_spread_is_no_proof():
