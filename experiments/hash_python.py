@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tyro
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from experiments.report import errors_in_one_line, write_csv
+from experiments import hash_figure
+from experiments.rows import write_csv
 from jaxhash import plots
 from jaxhash.hashing.keys import load_keys
 from jaxhash.hashing.python_hash import MAX_SALT, python_bins
@@ -171,19 +171,22 @@ def draw_figure(rows: list[dict[str, int]], summary: list[dict[str, float]], con
     return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command."""
-    with errors_in_one_line():
-        config = tyro.cli(Config, description=__doc__, args=arguments)
-        rows = measure(config)
-        summary = summarise(rows, config)
-        write_csv(config.out / "draws.csv", rows)
-        write_csv(config.out / "summary.csv", summary)
-        picture = config.out / "hash_python.png"
-        plots.save(draw_figure(rows, summary, config), picture)
+def body(config: Config) -> None:
+    """Measure, save, draw."""
+    rows = measure(config)
+    summary = summarise(rows, config)
+    write_csv(config.out / "draws.csv", rows)
+    write_csv(config.out / "summary.csv", summary)
+    picture = config.out / "hash_python.png"
+    plots.save(draw_figure(rows, summary, config), picture)
     console = Console()
     console.print(show(summary, config))
     console.print(f"Figure: {picture}\nNumbers: {config.out / 'summary.csv'}, {config.out / 'draws.csv'}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    hash_figure.command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":
