@@ -161,19 +161,21 @@ def save(name: str, common: Common, results: dict[str, xr.Dataset], figure: Figu
 
 
 def summary(title: str, rows: Sequence[tuple[str, xr.Dataset]], variables: dict[str, str], last: int = 10) -> Table:
-    """First iteration and mean of the last ones of each variant, mean over seeds, with the seeds' spread."""
-    table = Table(title=title, caption=f"mean over seeds, +- one standard deviation; the end is {last} iterations")
+    """Each variable of each variant, at first and at the end: means over seeds, with the spread at the end."""
+    table = Table(
+        title=title,
+        caption=f"first iteration -> mean of the last {last}: mean over seeds, +- one standard deviation at the end",
+    )
     table.add_column("")
     for heading in variables.values():
-        table.add_column(f"{heading}\nat first", justify="right")
-        table.add_column("at the end", justify="right")
+        table.add_column(heading, justify="right")
     for row, results in rows:
         for variant in results["variant"].values:
             cells = []
             for variable in variables:
                 values = results[variable].sel(variant=variant).dropna("iteration", how="all")
-                for part in (values[:, :1], values[:, -last:]):
-                    seeds = part.mean("iteration")
-                    cells.append(f"{float(seeds.mean()):,.2f} +- {float(seeds.std()):,.2f}" if part.size else "")
+                first, seeds = values[:, :1], values[:, -last:].mean("iteration")
+                text = f"{float(first.mean()):,.1f} -> {float(seeds.mean()):,.1f} +- {float(seeds.std()):,.1f}"
+                cells.append(text if values.size else "")
             table.add_row(" ".join(filter(None, (row, str(variant)))), *cells)
     return table

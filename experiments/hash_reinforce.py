@@ -32,7 +32,7 @@ class Config:
     """Policy Gradient by two ways of giving credit."""
 
     common: Common = field(default_factory=Common)
-    iterations: int = 250
+    iterations: int = 200
     """Episodes, and optimiser steps; the study shows 100 and 1,000."""
     words: int = 1000
     """Words an iteration, other ones each time."""
@@ -72,7 +72,7 @@ def body(config: Config) -> None:
     ]
     title = f"REINFORCE, {config.words:,} words in {config.bins:,} bins, {config.common.seeds} seeds"
     hash_figure.save(NAME, config.common, {"results": results}, hash_plots.curves([("", results)], panels, title))
-    columns = {"collisions": "collisions", "greedy_collisions": "of the best bins", "largest_bin": "fullest bin"}
+    columns = {"collisions": "collisions", "greedy_collisions": "best bins", "largest_bin": "fullest bin"}
     Console().print(hash_figure.summary(f"{title}; chance: {chance:.0f} collisions", [("", results)], columns))
 
 

@@ -1,4 +1,6 @@
-"""Figures of the learners of hash functions, from labelled histories: a line a variant, mean and band over seeds."""
+"""Figures of the learners of hash functions, from labelled histories: a line a variant.
+
+Lines are means over seeds, bands go from the lowest seed to the highest."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,7 +87,10 @@ def _panel(axes: Axes, results: xr.Dataset, panel: Panel) -> None:
     for variant, (colour, style) in zip(results["variant"].values, looks, strict=False):
         values = results[panel.variable].sel(variant=variant, drop=True).dropna("iteration", how="all")
         if values.size:
-            plots.line(axes, values, str(variant), colour, None, style)
+            x, mean = values["iteration"].values, values.mean("repeat").values
+            axes.plot(x, mean, style, color=colour, label=str(variant))
+            low, high = values.min("repeat").values, values.max("repeat").values
+            axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     if panel.reference is not None:
         axes.axhline(panel.reference, color=plots.GREY, linewidth=1, linestyle=(0, (1, 2)))
         axes.annotate(

@@ -120,9 +120,9 @@ def make_train_tuned(
 
 
 def policy_gradient_loss(
-    logits: Float[Array, "n bins"], bins: Int[Array, "episodes n"], advantages: Float[Array, "episodes n"]
+    logits: Float[Array, "*batch bins"], bins: Int[Array, "draws *batch"], advantages: Float[Array, "draws *batch"]
 ) -> Float[Array, ""]:
-    """Its gradient is -1/n times the estimate of the policy gradient: the mean over episodes of the sum over keys of
+    """Its gradient is -1/n times the estimate of the policy gradient: the mean over draws of the sum over keys of
     advantage * grad log pi(bin)."""
     return -(jax.lax.stop_gradient(advantages) * log_probability(logits, bins)).mean()
 

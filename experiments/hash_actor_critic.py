@@ -1,0 +1,75 @@
+"""The study's figure 3: Actor-Critic, 1,000 words in 1,000 bins.
+
+Figure 3 of A. Museth, "Neural Hash Functions" (CS285): similar to Policy Gradient, or worse. The critic reads a word
+and cannot know the table, so what it expects is nearly the same for every word.
+
+    python -m experiments.hash_actor_critic                       # TIME
+    python -m experiments.hash_actor_critic --iterations 1000     # the study's longer run
+"""
+
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from experiments import hash_figure
+from experiments.hash_figure import Common
+from jaxhash import hash_plots
+from jaxhash.hash_plots import Panel
+from jaxhash.hashing import actor_critic
+from jaxhash.hashing.actor_critic import ActorCriticConfig
+from jaxhash.hashing.keys import tokenize
+from jaxhash.hashing.table import expected_collisions
+
+NAME = "hash_actor_critic"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Actor-critic, other words every iteration."""
+
+    common: Common = field(default_factory=Common)
+    iterations: int = 250
+    """Episodes; the study shows 100 and 1,000."""
+    words: int = 1000
+    """Words an episode, other ones each time."""
+    bins: int = 1000
+    actor_learning_rate: float = 5e-3
+    """Adam's step size of the actor; 5e-3 is the default of the study's course."""
+    critic_learning_rate: float = 5e-3
+    discount: float = 0.99
+    """What a reward of the next word is worth now."""
+
+
+def body(config: Config) -> None:
+    """Train, save, draw."""
+    tokens = tokenize(hash_figure.words(config.common))
+    learner = ActorCriticConfig(
+        num_bins=config.bins,
+        iterations=config.iterations,
+        batch_size=config.words,
+        discount=config.discount,
+        actor_learning_rate=config.actor_learning_rate,
+        critic_learning_rate=config.critic_learning_rate,
+        network=hash_figure.network(tokens),
+    )
+    history = hash_figure.train("actor-critic", actor_critic.make_train, learner, config.common, tokens)[1]
+    results = hash_figure.variants({"actor-critic": history})
+    chance = expected_collisions(config.words, config.bins)
+    panels = [
+        Panel("collisions", "collisions, bins drawn", chance, "chance"),
+        Panel("largest_bin", "keys in the fullest bin", log=True),
+        Panel("loss", "critic's mean squared error", log=True),
+    ]
+    title = f"Actor-critic, {config.words:,} words in {config.bins:,} bins, {config.common.seeds} seeds"
+    hash_figure.save(NAME, config.common, {"results": results}, hash_plots.curves([("", results)], panels, title))
+    columns = {"collisions": "collisions", "greedy_collisions": "best bins", "largest_bin": "fullest bin"}
+    Console().print(hash_figure.summary(f"{title}; chance: {chance:.0f} collisions", [("", results)], columns))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    hash_figure.command(Config, __doc__, body, arguments)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The study's figure 4: Soft Actor-Critic, 1,000 words in 1,000 bins.
+
+Figure 4 of A. Museth, "Neural Hash Functions" (CS285): similar to Actor-Critic. Here with two critics, a replay
+buffer, and a temperature that is tuned to hold the entropy at 98 % of its maximum (arXiv 1910.07207).
+
+    python -m experiments.hash_soft_actor_critic                      # TIME
+    python -m experiments.hash_soft_actor_critic --iterations 1000    # the study's longer run
+"""
+
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from experiments import hash_figure
+from experiments.hash_figure import Common
+from jaxhash import hash_plots
+from jaxhash.hash_plots import Panel
+from jaxhash.hashing import soft_actor_critic
+from jaxhash.hashing.keys import tokenize
+from jaxhash.hashing.soft_actor_critic import SoftActorCriticConfig
+from jaxhash.hashing.table import expected_collisions
+
+NAME = "hash_soft_actor_critic"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Soft actor-critic, other words every iteration."""
+
+    common: Common = field(default_factory=Common)
+    iterations: int = 100
+    """Episodes; the study shows 100 and 1,000."""
+    words: int = 1000
+    """Words an episode, other ones each time."""
+    bins: int = 1000
+    learning_rate: float = 3e-4
+    """Adam's step size of actor, critics and temperature."""
+    target_entropy: float = 0.98
+    """The entropy to hold, as a share of log(bins)."""
+    updates: int = 4
+    """Optimiser steps an episode, each on 256 placements from the replay buffer."""
+
+
+def body(config: Config) -> None:
+    """Train, save, draw."""
+    tokens = tokenize(hash_figure.words(config.common))
+    learner = SoftActorCriticConfig(
+        num_bins=config.bins,
+        iterations=config.iterations,
+        batch_size=config.words,
+        updates=config.updates,
+        learning_rate=config.learning_rate,
+        target_entropy=config.target_entropy,
+        network=hash_figure.network(tokens),
+    )
+    history = hash_figure.train("soft actor-critic", soft_actor_critic.make_train, learner, config.common, tokens)[1]
+    results = hash_figure.variants({"soft actor-critic": history})
+    chance = expected_collisions(config.words, config.bins)
+    panels = [
+        Panel("collisions", "collisions, bins drawn", chance, "chance"),
+        Panel("largest_bin", "keys in the fullest bin", log=True),
+        Panel("temperature", "temperature of the entropy"),
+    ]
+    title = f"Soft actor-critic, {config.words:,} words in {config.bins:,} bins, {config.common.seeds} seeds"
+    hash_figure.save(NAME, config.common, {"results": results}, hash_plots.curves([("", results)], panels, title))
+    columns = {"collisions": "collisions", "greedy_collisions": "best bins", "largest_bin": "fullest bin"}
+    Console().print(hash_figure.summary(f"{title}; chance: {chance:.0f} collisions", [("", results)], columns))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    hash_figure.command(Config, __doc__, body, arguments)
+
+
+if __name__ == "__main__":
+    main()
