@@ -57,9 +57,9 @@ def place(bins: Int[Array, " n"], num_bins: int, occupied: Bool[Array, " bins"] 
     arrival = jnp.arange(len(bins), dtype=jnp.int32)
     first = jnp.full(num_bins, len(bins), jnp.int32)
     first = first.at[bins].min(arrival, mode="drop", wrap_negative_indices=False)
-    inside = (bins >= 0) & (bins < num_bins)
+    # A key outside the table is the first of no bin.
     known = jnp.clip(bins, 0, num_bins - 1)
-    empty = inside & (first[known] == arrival) & ~occupied[known]
+    empty = (first[known] == arrival) & ~occupied[known]
     rewards = jnp.where(empty, REWARD_EMPTY, REWARD_OCCUPIED).astype(jnp.float32)
     return Placement(rewards, _mark(occupied, bins))
 
