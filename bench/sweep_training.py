@@ -57,7 +57,7 @@ def main(config: Config) -> None:
     one_thread_a_lane()
     console = Console(stderr=True)
     data, source = load_or_imitate(config.data_dir)
-    steps = 150 if config.quick else 300
+    steps = 100 if config.quick else 300
     rounds = 3 if config.quick else 5
     train = TrainConfig()
     x, y = data.x_train[: steps * train.batch_size], data.y_train[: steps * train.batch_size]
@@ -69,6 +69,9 @@ def main(config: Config) -> None:
     ours, flops, compile_seconds, transfer_seconds = _ours(widths, repeats, train, x, y)
     runners: dict[str, tuple[Callable[[], None], int]] = {"jaxhash": (ours, repeats * len(widths) * steps)}
     if config.peers:
+        # One step first, as Keras and we have had theirs; and before TensorFlow is loaded: Triton, which PyTorch's
+        # optimisers load, aborts the process if it finds TensorFlow's LLVM there already.
+        _torch(widths[:1], train, x[: train.batch_size], y[: train.batch_size], True)
         runners["PyTorch"] = (partial(_torch, widths, train, x, y, False), len(widths) * steps)
         runners["PyTorch, fused Adam"] = (partial(_torch, widths, train, x, y, True), len(widths) * steps)
         runners["Keras fit"] = (_keras(widths, train, x, y), len(widths) * steps)

@@ -142,12 +142,17 @@ class Display:
 
 def summary(results: xr.Dataset, title: str) -> Table:
     """Means over repeats against width."""
-    table = Table(title=title, caption="means over repeats; results.csv has every model")
+    table = Table(
+        title=title,
+        caption="means over repeats (acc.: accuracy of the network, red.: redundancy ratio of the codes, the others: "
+        "accuracy on the codes); results.csv has every model",
+    )
+    # Short, so that the table fits a terminal of 80 columns.
     columns = {name: name.removesuffix("_accuracy").replace("_", "\n") for name in NUMBERS if not name.endswith("loss")}
-    columns |= {"train_accuracy": "train\naccuracy", "test_accuracy": "test\naccuracy", "knn_accuracy": "9-NN"}
-    table.add_column("width", justify="right")
-    for heading in columns.values():
-        table.add_column(heading, justify="right")
+    columns |= {"train_accuracy": "train\nacc.", "test_accuracy": "test\nacc.", "knn_accuracy": "9-NN"}
+    columns = {
+        name: heading.replace("redundancy", "red.").replace("kmeans", "K-Means") for name, heading in columns.items()
+    }
     means = results.mean("repeat")
     for width in results["width"].values:
         table.add_row(str(width), *(f"{float(means[name].sel(width=width)):.3f}" for name in columns))

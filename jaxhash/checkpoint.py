@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -38,7 +39,7 @@ def save(path: Path, arrays: Any, description: dict[str, Any]) -> None:
     draft = _draft_of(path)
     try:
         with _one_save_at_a_time:
-            ocp.save(str((draft / "arrays").absolute()), arrays)
+            _save_arrays(draft / "arrays", arrays)
         files = {str(f.relative_to(draft)): _sha256(f) for f in sorted(draft.rglob("*")) if f.is_file()}
         meta = {"format": FORMAT, "files": files, "description": description}
         (draft / "meta.json").write_text(json.dumps({**meta, "sha256": _digest(meta)}, indent=1))
@@ -121,6 +122,23 @@ def remove_drafts(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _save_arrays(path: Path, arrays: Any) -> None:
+    # Orbax logs the traceback of each of its threads before it raises what they met; the one error is enough.
+    log = logging.getLogger("absl")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        ocp.save(str(path.absolute()), arrays)
+    except OSError:
+        raise
+    except Exception as error:
+        # What the system refused inside TensorStore arrives as ValueError or RuntimeError, its reason in the text.
+        reason = str(error).splitlines()[0].split(": ")[-1].strip()
+        raise OSError(f"arrays cannot be written: {reason}") from error
+    finally:
+        log.setLevel(before)
 
 
 def _draft_of(path: Path) -> Path:

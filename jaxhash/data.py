@@ -83,7 +83,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
         return _dataset(path.stem, _read_npz(path))
     if name not in _READERS:
         near = difflib.get_close_matches(name.lower().replace("-", "_"), NAMES, n=1)
-        hint = f" Did you mean {near[0]}?" if near else ""
+        hint = f" did you mean {near[0]}?" if near else ""
         raise ValueError(
             f"dataset {name!r} is not known;{hint} Give one of {', '.join(NAMES)}, or the path of an .npz file"
         )

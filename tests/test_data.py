@@ -349,8 +349,8 @@ def test_names():
 def test_an_unknown_name_lists_the_known_ones(name, hint):
     with pytest.raises(ValueError, match=f"dataset '{name}' is not known; .*{', '.join(NAMES)}, or the path") as caught:
         load(name)
-    assert ("Did you mean" in str(caught.value)) == (hint is not None)
-    assert hint is None or f"Did you mean {hint}?" in str(caught.value)
+    assert ("did you mean" in str(caught.value)) == (hint is not None)
+    assert hint is None or f"did you mean {hint}?" in str(caught.value)
 
 
 def test_a_data_dir_that_does_not_exist_is_refused(tmp_path):
