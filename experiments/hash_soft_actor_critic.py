@@ -58,11 +58,11 @@ def body(config: Config) -> None:
     chance = expected_collisions(config.words, config.bins)
     panels = [
         Panel("collisions", "collisions, bins drawn", chance, "chance"),
-        Panel("largest_bin", "keys in the fullest bin", log=True),
+        Panel("largest_bin", "keys in the fullest bin"),
         Panel("temperature", "temperature of the entropy"),
     ]
     title = f"Soft actor-critic, {config.words:,} words in {config.bins:,} bins, {config.common.seeds} seeds"
-    hash_figure.save(NAME, config.common, {"results": results}, hash_plots.curves([("", results)], panels, title))
+    hash_figure.save(NAME, config.common, {"results": results}, hash_plots.curves([("", results)], [panels], title))
     columns = {"collisions": "collisions", "greedy_collisions": "best bins", "largest_bin": "fullest bin"}
     Console().print(hash_figure.summary(f"{title}; chance: {chance:.0f} collisions", [("", results)], columns))
 

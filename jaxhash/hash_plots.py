@@ -30,17 +30,17 @@ class Panel:
     """A logarithmic vertical axis."""
 
 
-def curves(rows: Sequence[tuple[str, xr.Dataset]], panels: Sequence[Panel], title: str) -> Figure:
+def curves(rows: Sequence[tuple[str, xr.Dataset]], panels: Sequence[Sequence[Panel]], title: str) -> Figure:
     """A row of panels for each dataset [variant, repeat, iteration], its name above it.
 
     Variants that lack a variable (NaN throughout) are left out of its panel.
     """
-    figure = Figure(figsize=(4.6 * len(panels), 0.4 + 3.6 * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), len(panels), squeeze=False)
-    for (name, results), axes_of_row in zip(rows, grid, strict=True):
-        for panel, axes in zip(panels, axes_of_row, strict=True):
+    figure = Figure(figsize=(4.6 * len(panels[0]), 0.4 + 3.6 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), len(panels[0]), squeeze=False)
+    for (name, results), panels_of_row, axes_of_row in zip(rows, panels, grid, strict=True):
+        for panel, axes in zip(panels_of_row, axes_of_row, strict=True):
             _panel(axes, results, panel)
-            axes.set_title(name if panel is panels[0] else "", loc="left", fontsize=10)
+        axes_of_row[0].set_title(name, loc="left", fontsize=10)
         axes_of_row[0].legend(frameon=False, fontsize=8)
     figure.suptitle(title)
     return figure

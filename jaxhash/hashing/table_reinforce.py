@@ -2,8 +2,11 @@
 
 The study's figure 5 (A. Museth, "Neural Hash Functions", CS285). **What it learns is no hash function**: the bin of a
 key depends on the keys that came before it, so that a key cannot be found again without replaying them all.
-Williams' estimator as in `reinforce.py`, of the reward of the placement at hand. Since the policy is shown the
-table, the reward it expects there, sum_b pi(b) reward(b), is known: that is the baseline, and depends on no draw.
+
+Episodes are drawn from the policy. At the tables they meet, the policy gradient of the placement at hand is summed
+over all bins in place of the one drawn (Sutton and others, "Policy gradient methods for reinforcement learning with
+function approximation", NIPS 1999, theorem 1): who sees the table knows the reward of every bin. REINFORCE's estimate,
+averaged over endless draws at the same tables, is the same gradient.
 """
 
 from collections.abc import Callable
@@ -21,7 +24,6 @@ from jaxhash.hashing.key_batches import KEY_BATCHES, check_batches
 from jaxhash.hashing.keys import Tokens
 from jaxhash.hashing.learner import Report, check, iterate
 from jaxhash.hashing.policies import READERS, NetworkConfig, Params, entropy, sample, take
-from jaxhash.hashing.reinforce import policy_gradient_loss
 
 
 @dataclass(frozen=True)
@@ -37,14 +39,12 @@ class TableReinforceConfig:
     """Other keys every iteration, or the same again and again (`key_batches.py`)."""
     episodes: int = 4
     """Tables filled side by side in an iteration, with the same keys."""
-    draws: int = 16
-    """Draws from the policy, for the gradient, at each table that an episode's key finds."""
     learning_rate: float = 1e-3
     """Adam's step size."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
     def __post_init__(self) -> None:
-        for name in ("num_bins", "iterations", "batch_size", "episodes", "draws"):
+        for name in ("num_bins", "iterations", "batch_size", "episodes"):
             check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
 
 
@@ -119,15 +119,12 @@ def make_train(
         def step(state: TableReinforceState, key: Array, iteration: Array) -> tuple[TableReinforceState, TableRecord]:
             index = KEY_BATCHES[config.batches](batch_key, iteration, num_keys, config.batch_size)
             batch = take(tokens, index)
-            play_key, draw_key = jax.random.split(key)
-            bins = play(policy, state.params, play_key, batch, config.episodes)
+            bins = play(policy, state.params, key, batch, config.episodes)
             occupied = jax.vmap(tables_before, (0, None))(bins, config.num_bins)
 
             def loss(params: Params) -> tuple[Array, Array]:
                 logits: Array = policy.apply(params, batch, occupied)  # type: ignore[assignment]
-                draws = sample(draw_key, jax.lax.stop_gradient(logits), config.draws)
-                advantages = rewards_at(occupied, draws) - expected_reward(logits, occupied)
-                return policy_gradient_loss(logits, draws, advantages), entropy(logits).mean()
+                return -expected_reward(logits, occupied).mean(), entropy(logits).mean()
 
             (value, spread), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
             record = TableRecord(
@@ -177,15 +174,9 @@ def tables_before(bins: Int[Array, " n"], num_bins: int) -> Bool[Array, "n bins"
     return first < jnp.arange(n)[:, None]
 
 
-def rewards_at(occupied: Bool[Array, "*batch bins"], bins: Int[Array, "draws *batch"]) -> Float[Array, "draws *batch"]:
-    """The reward of each of several draws at the same table."""
-    taken = jnp.take_along_axis(occupied, jnp.moveaxis(bins, 0, -1), axis=-1)
-    return jnp.moveaxis(jnp.where(taken, table.REWARD_OCCUPIED, table.REWARD_EMPTY), -1, 0)
-
-
 def expected_reward(
     logits: Float[Array, "*batch bins"], occupied: Bool[Array, "*batch bins"]
 ) -> Float[Array, "*batch"]:
-    """Mean reward of a draw from the policy at a table."""
+    """Mean reward of a draw from the policy at a table; its gradient is the policy gradient of one placement."""
     rewards = jnp.where(occupied, table.REWARD_OCCUPIED, table.REWARD_EMPTY)
     return (jax.nn.softmax(logits) * rewards).sum(-1)

@@ -1,0 +1,93 @@
+"""The study's figure 5: Policy Gradient that sees which bins are occupied, 100/100 and 1,000/1,000.
+
+Figure 5 of A. Museth, "Neural Hash Functions" (CS285): collisions fall clearly, and more slowly for 1,000. **What is
+learned is no hash function**: the bin of a word depends on the words before it. The lookup of a word would have to
+replay all that came before.
+
+    python -m experiments.hash_sees_table                                     # TIME
+    python -m experiments.hash_sees_table --large-iterations 1000             # longer at 1,000/1,000
+"""
+
+from dataclasses import dataclass, field
+
+from rich.console import Console
+
+from experiments import hash_figure
+from experiments.hash_figure import Common
+from jaxhash import hash_plots
+from jaxhash.hash_plots import Panel
+from jaxhash.hashing import table_reinforce
+from jaxhash.hashing.keys import tokenize
+from jaxhash.hashing.table import expected_collisions
+from jaxhash.hashing.table_reinforce import TableReinforceConfig
+
+NAME = "hash_sees_table"
+
+
+@dataclass(frozen=True)
+class Config:
+    """Policy Gradient with the table among its inputs."""
+
+    common: Common = field(default_factory=Common)
+    small: int = 100
+    """Words and bins of the first row."""
+    small_iterations: int = 600
+    """Optimiser steps of the first row."""
+    small_learning_rate: float = 1.5e-3
+    """Adam's step size in the first row."""
+    large: int = 1000
+    """Words and bins of the second row; 0 leaves it out."""
+    large_iterations: int = 150
+    """Optimiser steps of the second row."""
+    large_learning_rate: float = 2e-3
+    """Adam's step size in the second row."""
+    episodes: int = 4
+    """Tables filled side by side in an iteration of the first row; one in the second."""
+
+
+def body(config: Config) -> None:
+    """Train, save, draw."""
+    tokens = tokenize(hash_figure.words(config.common))
+    network = hash_figure.network(tokens)
+    sizes = [
+        (config.small, config.small_iterations, config.episodes, config.small_learning_rate),
+        (config.large, config.large_iterations, 1, config.large_learning_rate),
+    ]
+    rows, files = [], {}
+    for size, iterations, episodes, rate in sizes:
+        if size == 0:
+            continue
+        learner = TableReinforceConfig(
+            num_bins=size,
+            batch_size=size,
+            iterations=iterations,
+            episodes=episodes,
+            learning_rate=rate,
+            network=network,
+        )
+        name = f"{size:,} words in {size:,} bins"
+        history = hash_figure.train(name, table_reinforce.make_train, learner, config.common, tokens)[1]
+        rows.append((name, hash_figure.variants({"sees the table": history})))
+        files[f"results-{size}"] = rows[-1][1]
+    panels = [
+        [
+            Panel("collisions", "collisions, bins drawn", expected_collisions(size, size), "chance"),
+            Panel("largest_bin", "keys in the fullest bin"),
+            Panel("mean_reward", "mean reward a key", 10.0, "perfect"),
+        ]
+        for size, *_ in sizes
+        if size
+    ]
+    title = f"REINFORCE that sees the table (no hash function), {config.common.seeds} seeds"
+    hash_figure.save(NAME, config.common, files, hash_plots.curves(rows, panels, title))
+    columns = {"collisions": "collisions", "largest_bin": "fullest bin", "entropy": "entropy (nats)"}
+    Console().print(hash_figure.summary(title, rows, columns))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    hash_figure.command(Config, __doc__, body, arguments)
+
+
+if __name__ == "__main__":
+    main()
