@@ -25,11 +25,12 @@ from jaxtyping import Array, Bool, Int, Int8, Int16, Int32, UInt8, UInt32, UInt6
 
 from jaxhash.hashing.fingerprint import mix
 
+MIN_SHARDS = 2**10
 MAX_KEYS = 32
 """Keys of a shard at most: which of its bins are taken is one 32-bit word."""
 STEPS_BETWEEN_REFILLS = 16
 """Steps after which shards that are done make room for others."""
-_NOTHING = jnp.uint32(0xFFFFFFFF)
+_NOTHING = np.uint32(0xFFFFFFFF)
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,20 @@ class Sharded(NamedTuple):
 
 
 class Shards(NamedTuple):
-    """A key set cut into shards, with the shards along the last axis, where a processor takes many at once."""
+    """A key set cut into shards, with the shards along the last axis, where a processor takes many at once.
+
+    Empty shards at the end round their number up, so that key sets of about the same size share a compiled program.
+    """
 
     first: UInt32[Array, "keys shards"]
     """First words of the fingerprints; rows from a shard's size on are padding."""
     second: UInt32[Array, "keys shards"]
     thresholds: UInt32[Array, " shards"]
     sizes: UInt8[Array, " shards"]
+    slots: Int32[Array, " shards"]
+    """Bins of the shard that its codes stand for, at most 32."""
+    num_shards: Int32[Array, ""]
+    """Shards without the empty ones at the end."""
 
 
 class TrainState(NamedTuple):
@@ -125,8 +133,8 @@ def seats(policy: Sharded, prints: UInt32[Array, "n 2"], num_seats: Int32[Array,
     return starts[shard] + jnp.where(mine > MAX_KEYS, spread, slot)
 
 
-def cut(numbers: UInt64[np.ndarray, " n"], keys_per_shard: int) -> Shards:
-    """Shards of `keys_per_shard` keys out of all fingerprints, as numbers in ascending order.
+def cut(numbers: UInt64[np.ndarray, " n"], num_seats: int, keys_per_shard: int) -> Shards:
+    """Shards of `keys_per_shard` keys out of all fingerprints, as numbers in ascending order; on the host.
 
     Keys whose fingerprints share the first word stay together, so a shard may hold a key less.
 
@@ -143,20 +151,22 @@ def cut(numbers: UInt64[np.ndarray, " n"], keys_per_shard: int) -> Shards:
         if bound == bounds[-1]:
             raise ValueError(f"more than {keys_per_shard} keys share 32 bits of their fingerprints; try another seed")
         bounds.append(bound)
-    starts = np.array(bounds)
-    sizes = np.diff(np.append(starts, n))
-    places = np.minimum(starts + np.arange(keys_per_shard)[:, None], max(n - 1, 0))
-    second = numbers.astype(np.uint32)
-    thresholds = first[starts] if n else np.zeros(1, np.uint32)
+    count = len(bounds)
+    padded = max(2 ** (count - 1).bit_length(), MIN_SHARDS)
+    starts = np.pad(np.array(bounds), (0, padded - count), constant_values=n)
+    sizes = np.diff(starts, append=n).astype(np.uint8)
+    room = np.asarray(_rooms(sizes[:count], np.int32(num_seats))[1])
+    slots = np.pad(np.minimum(room, MAX_KEYS), (0, padded - count))
+    words = np.append(numbers, np.uint64(0))[np.minimum(starts + np.arange(keys_per_shard)[:, None], n)]
+    first, second = (words >> np.uint64(32)).astype(np.uint32), words.astype(np.uint32)
+    thresholds = first[0].copy()
     thresholds[0] = 0
-    if n == 0:
-        first = second = np.zeros(1, np.uint32)
-    return Shards(*map(jnp.asarray, (first[places], second[places], thresholds, sizes.astype(np.uint8))))
+    return Shards(*map(jnp.asarray, (first, second, thresholds, sizes, slots.astype(np.int32), np.int32(count))))
 
 
 def start(config: ShardedConfig, shards: Shards, lanes: int) -> TrainState:
     """Training before its first step: no shard in a lane yet. On the host."""
-    num_shards = len(shards.sizes)
+    num_shards = shards.sizes.shape[0]
 
     def zeros(*shape: int, dtype: type) -> Array:
         return jnp.asarray(np.zeros(shape, dtype))  # made by NumPy: nothing to compile
@@ -176,10 +186,8 @@ def start(config: ShardedConfig, shards: Shards, lanes: int) -> TrainState:
     )
 
 
-def make_train(
-    config: ShardedConfig,
-) -> Callable[[TrainState, Shards, Int32[Array, ""], int], TrainState]:
-    """The learner: `train(state, shards, num_seats, steps)` makes at most `steps` more steps, fewer if all is done.
+def make_train(config: ShardedConfig) -> Callable[[TrainState, Shards, Array], TrainState]:
+    """The learner: `train(state, shards, steps)` makes at most `steps` more steps, fewer if all is done.
 
     Every lane of the state trains a shard of its own, and takes the next when it is done; how many lanes there are
     does not change the result.
@@ -191,7 +199,7 @@ def make_train(
         """Give the lanes that are left the next shards, and those that try again other inputs."""
         num_shards = state.collisions.shape[0]
         waiting = state.next_shard + jnp.cumsum(leave, dtype=jnp.int32) - 1
-        shard = jnp.where(leave, jnp.minimum(waiting, num_shards), state.shard)
+        shard = jnp.where(leave, jnp.where(waiting < shards.num_shards, waiting, num_shards), state.shard)
         attempt = jnp.where(leave, 0, state.attempt + retry)
         fresh = leave | retry
         place = jnp.minimum(shard, num_shards - 1)
@@ -206,7 +214,7 @@ def make_train(
             inputs=inputs,
             weights=jnp.where(fresh, start_weights[:, :, None], state.weights),
             logits=jnp.where(fresh, started, state.logits),
-            next_shard=jnp.minimum(state.next_shard + leave.sum(dtype=jnp.int32), num_shards),
+            next_shard=jnp.minimum(state.next_shard + leave.sum(dtype=jnp.int32), shards.num_shards),
         )
 
     def learn(state: TrainState, real: Bool[Array, "keys lanes"], slots: Int32[Array, " lanes"]) -> TrainState:
@@ -257,16 +265,14 @@ def make_train(
         leave = busy & (solved | (over & (state.attempt + 1 >= config.attempts)))
         return seat(kept, shards, leave | ~busy, busy & over & ~leave)
 
-    def train(state: TrainState, shards: Shards, num_seats: Int32[Array, ""], steps: int) -> TrainState:
-        _, room = _rooms(shards.sizes, num_seats)
-
+    def train(state: TrainState, shards: Shards, steps: Int32[Array, ""]) -> TrainState:
         def lanes_of(state: TrainState) -> tuple[Array, Array]:
             sizes = shards.sizes.at[state.shard].get(mode="fill", fill_value=0).astype(jnp.int32)
-            slots = jnp.minimum(room.at[state.shard].get(mode="fill", fill_value=1), MAX_KEYS)
+            slots = shards.slots.at[state.shard].get(mode="fill", fill_value=0)
             return jnp.arange(config.keys_per_shard, dtype=jnp.int32)[:, None] < sizes, slots
 
         def go_on(carry: tuple[Array, TrainState]) -> Array:
-            return (carry[0] < steps) & ~done(carry[1])
+            return (carry[0] < steps) & ~done(carry[1], shards)
 
         def some_steps(carry: tuple[Array, TrainState]) -> tuple[Array, TrainState]:
             state = refill(carry[1], shards, *lanes_of(carry[1]))
@@ -279,10 +285,15 @@ def make_train(
     return train
 
 
-def done(state: TrainState) -> Bool[Array, ""]:
+def done(state: TrainState, shards: Shards) -> Bool[Array, ""]:
     """Whether every shard has been trained, with success or without."""
-    num_shards = state.collisions.shape[0]
-    return (state.next_shard >= num_shards) & (state.shard >= num_shards).all()
+    return (state.next_shard >= shards.num_shards) & (state.shard >= shards.sizes.shape[0]).all()
+
+
+def policy_of(state: TrainState, shards: Shards) -> Sharded:
+    """The best policies found so far; on the host."""
+    arrays = (state.best_weights, state.best_attempts, shards.thresholds, shards.sizes)
+    return Sharded(*(np.asarray(a)[: int(shards.num_shards)] for a in arrays))
 
 
 def _inputs(first: Array, second: Array, attempt: Array, num_inputs: int) -> UInt32[Array, "*shape"]:
@@ -335,15 +346,18 @@ def _one_of(colliding: UInt32[Array, "keys lanes"], age: Int32[Array, " lanes"])
 
 
 def _rooms(
-    sizes: UInt8[Array, " shards"], num_seats: Int32[Array, ""]
-) -> tuple[Int32[Array, " shards"], Int32[Array, " shards"]]:
-    """First bin and number of bins of each shard: one for each key, and what is left over in equal parts."""
-    keys = sizes.astype(jnp.int32)
-    num_shards = sizes.shape[0]
-    more = num_seats - keys.sum(dtype=jnp.int32)
-    index = jnp.arange(num_shards, dtype=jnp.int32)
+    sizes: UInt8[Array | np.ndarray, " shards"], num_seats: Int32[Array | np.ndarray | np.int32, ""]
+) -> tuple[Int32[Array | np.ndarray, " shards"], Int32[Array | np.ndarray, " shards"]]:
+    """First bin and number of bins of each shard: one for each key, and what is left over in equal parts.
+
+    For NumPy's arrays and JAX's, int32.
+    """
+    keys = sizes.astype(np.int32)
+    num_shards = np.int32(sizes.shape[0])
+    more = num_seats - keys.sum(dtype=np.int32)
+    index = np.arange(num_shards, dtype=np.int32)
     room = keys + more // num_shards + (index < more % num_shards)
-    return jnp.cumsum(room, dtype=jnp.int32) - room, room
+    return room.cumsum(dtype=np.int32) - room, room
 
 
 def _start_weights(config: ShardedConfig) -> Int16[np.ndarray, "inputs outputs"]:

@@ -1,0 +1,252 @@
+"""The `jaxhash` command: learn a hash function from a file of keys, apply it, describe it.
+
+    jaxhash fit words.txt --out my.hash        learn a perfect hash of the lines of a file
+    jaxhash hash my.hash other.txt             one bin a line, in the order of the lines
+    jaxhash info my.hash                       what it is, and what it costs
+
+Exit status: 0 done; 1 the keys, a folder or a value cannot be used; 2 the command line is wrong; 3 keys still collide,
+the best function was saved; 130 Ctrl-C, nothing was saved; 141 the reader of the output went away.
+"""
+
+import gzip
+import io
+import os
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, BinaryIO, Literal, cast
+
+import numpy as np
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from jaxhash.hashing import hasher, keys, perfect
+from jaxhash.hashing.perfect import FitConfig, NotPerfect
+from jaxhash.hashing.sharded import ShardedConfig
+from jaxhash.hashing.single import SingleConfig
+
+OK, BAD_INPUT, NOT_PERFECT, INTERRUPTED, READER_GONE = 0, 1, 3, 130, 141
+STDIN = "-"
+BLOCK_BYTES = 2**20
+SECONDS_BETWEEN_LINES = 2.0
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Learn a hash function that gives every key a bin of its own, check it on every key, and save it."""
+
+    keys: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="KEYS")]
+    """Keys, one a line (plain or .gz): a file, - for standard input, or the name of a word list: english (some ten
+    thousand common words, in the package) or dwyl (the dictionary of the study)."""
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
+    """New folder for the function. An existing one is refused; it appears whole or not at all."""
+    bins: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Bins. By default as many as keys: a minimal perfect hash. With more it stays perfect; with fewer, all bins are
+    filled and no two differ by more than one key."""
+    method: Literal["sharded", "single"] = "sharded"
+    """sharded: a tiny policy for every 32 keys, trained side by side; seconds for a dictionary. single: the study's
+    network with two hidden layers and a logit a bin, for some ten thousand keys; its cost grows with keys x bins."""
+    seed: int = 0
+    """Another seed gives another function of the same keys."""
+    drop_duplicates: bool = False
+    """Drop repeated keys instead of refusing them."""
+    sharded: ShardedConfig = field(default_factory=ShardedConfig)
+    single: SingleConfig = field(default_factory=SingleConfig)
+
+
+@dataclass(frozen=True)
+class Hash:
+    """Print the bin of every key, one a line, in order; keys that were not in the key set get a bin too."""
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """Folder that `jaxhash fit` wrote."""
+    keys: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="KEYS")] = STDIN
+    """Keys, one a line (plain or .gz): a file, - for standard input, or the name of a word list. Repeats are fine."""
+
+
+@dataclass(frozen=True)
+class Info:
+    """Describe a saved hash function: keys, bins, load, size beside the least possible."""
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """Folder that `jaxhash fit` wrote."""
+
+
+Command = (
+    Annotated[Fit, tyro.conf.subcommand("fit")]
+    | Annotated[Hash, tyro.conf.subcommand("hash")]
+    | Annotated[Info, tyro.conf.subcommand("info")]
+)
+
+
+def main() -> None:
+    """Entry point of the `jaxhash` command."""
+    command = tyro.cli(
+        Command,
+        prog="jaxhash",
+        description=__doc__,
+    )
+    sys.exit(run(command))
+
+
+def run(command: Fit | Hash | Info) -> int:
+    """Run a command; its exit status."""
+    try:
+        if isinstance(command, Fit):
+            return _fit(command)
+        if isinstance(command, Hash):
+            return _hash(command)
+        return _info(command)
+    except KeyboardInterrupt:
+        _say("Interrupted." + (" Nothing was saved." if isinstance(command, Fit) else ""))
+        return INTERRUPTED
+    except BrokenPipeError:
+        # What is still buffered has no reader; without this, Python would complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+    except (ValueError, TypeError, OSError, EOFError, zlib.error) as error:
+        _say(f"Error: {error}")
+        return BAD_INPUT
+
+
+def _fit(command: Fit) -> int:
+    if command.out.exists():
+        raise FileExistsError(f"{command.out} exists; give another folder as --out, or delete it first")
+    config = FitConfig(command.bins, command.method, command.seed, command.sharded, command.single)
+    if command.keys == STDIN:
+        listed = keys.read_keys(sys.stdin.buffer, drop_duplicates=command.drop_duplicates)
+    elif command.drop_duplicates and Path(command.keys).exists():
+        listed = keys.read_keys(Path(command.keys), drop_duplicates=True)
+    else:
+        listed = keys.load_keys(command.keys)
+    began = time.monotonic()
+    status = OK
+    with _Display() as display:
+        try:
+            found = perfect.fit(listed, config, display.update)
+        except NotPerfect as error:
+            found, status = error.hasher, NOT_PERFECT
+            display.say(f"Not perfect: {error}.")
+    found.save(command.out)
+    size = "" if not found.num_keys else f", {found.bits_per_key:.1f} bits per key"
+    kind = "best function found" if status else "minimal perfect hash" if found.load == 1 else "hash"
+    _say(
+        f"{found.num_keys:,} keys in {found.num_bins:,} bins, {found.collisions:,} collisions{size}, "
+        f"{time.monotonic() - began:.1f} s: {kind} saved in {command.out}"
+    )
+    return status
+
+
+def _hash(command: Hash) -> int:
+    if command.keys == STDIN:
+        return _print_bins(command.folder, _blocks(cast(io.BufferedReader, sys.stdin.buffer)))
+    if not Path(command.keys).exists():
+        return _print_bins(command.folder, iter([keys.load_keys(command.keys)]))
+    with Path(command.keys).open("rb") as stream:
+        return _print_bins(command.folder, _blocks(stream))
+
+
+def _print_bins(folder: Path, blocks: Iterator[list[bytes]]) -> int:
+    function = hasher.load(folder)
+    for block in blocks:
+        sys.stdout.write("".join(f"{b}\n" for b in np.asarray(function(block)).tolist()))
+        sys.stdout.flush()
+    return OK
+
+
+def _blocks(stream: io.BufferedReader) -> Iterator[list[bytes]]:
+    """The lines of a stream, plain or gzipped, as soon as they arrive."""
+    source: BinaryIO = stream
+    if stream.peek(3)[:3] == b"\x1f\x8b\x08":
+        source = cast(BinaryIO, gzip.GzipFile(fileobj=stream))
+    rest = b""
+    while block := source.read1(BLOCK_BYTES):  # type: ignore[attr-defined]
+        whole, end, rest = (rest + block).rpartition(b"\n")
+        if end:
+            yield _lines(whole + end)
+    if rest:
+        yield _lines(rest)
+
+
+def _lines(text: bytes) -> list[bytes]:
+    # The line end put in front keeps a key that begins like a gzip file from being taken for one.
+    return keys.read_lines(io.BytesIO(b"\n" + text))[1:]
+
+
+def _info(command: Info) -> int:
+    found = hasher.load(command.folder)
+    disk = sum(f.stat().st_size for f in command.folder.rglob("*") if f.is_file())
+    rows = {
+        "method": found.method,
+        "keys": f"{found.num_keys:,}",
+        "bins": f"{found.num_bins:,}",
+        "load factor": f"{found.load:.4g} (keys / bins)",
+        "collisions": f"{found.collisions:,} (keys - occupied bins)",
+    }
+    if found.num_keys:
+        rows["bits per key"] = f"{found.bits_per_key:.2f} ({found.bits // 8:,} bytes of weights and tables)"
+        if found.load <= 1:
+            rows["least possible"] = f"{hasher.floor_bits_per_key(found.load):.2f} bits per key at this load factor"
+    rows["on disk"] = f"{disk:,} bytes, with checks and description"
+    rows["arrays"] = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in found.policy._asdict().items())
+    rows["seed"] = str(found.seed)
+    settings = found.config.get(found.method, {})
+    rows["trained with"] = ", ".join(f"{name}={value}" for name, value in settings.items())
+    for name, value in rows.items():
+        print(f"{name:<15} {value}")
+    return OK
+
+
+class _Display:
+    """Collisions left while a function is fitted: a bar in a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._bar = Progress(
+            TextColumn("fitting {task.fields[keys]} keys"),
+            BarColumn(),
+            TextColumn("{task.fields[left]} collisions left, step {task.fields[step]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", keys="", left="", step="")
+        self._spoke = time.monotonic()
+
+    def __enter__(self) -> "_Display":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def update(self, progress: perfect.Progress) -> None:
+        """Show where the fit stands."""
+        self._bar.update(
+            self._task,
+            total=progress.num_keys,
+            completed=progress.num_keys - progress.collisions,
+            keys=f"{progress.num_keys:,}",
+            left=f"{progress.collisions:,}",
+            step=f"{progress.steps:,}",
+        )
+        if not self._console.is_terminal and time.monotonic() - self._spoke > SECONDS_BETWEEN_LINES:
+            self._spoke = time.monotonic()
+            self.say(f"{progress.seconds:.0f} s: {progress.collisions:,} of {progress.num_keys:,} keys collide")
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def _say(text: str) -> None:
+    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    main()

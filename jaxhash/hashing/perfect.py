@@ -1,0 +1,195 @@
+"""A perfect hash learned: keys -> fingerprints -> a policy that is trained until no two of them share a bin.
+
+bins >= keys   every key has a bin of its own; minimal perfect where they are equal
+bins < keys    a minimal perfect hash onto as many seats as keys, and the seats dealt out to the bins in turn:
+               no bin is empty, and no two differ by more than one key
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import UInt32, UInt64
+
+from jaxhash.hashing import sharded, single
+from jaxhash.hashing.batches import batches
+from jaxhash.hashing.fingerprint import all_distinct, as_numbers, fingerprint
+from jaxhash.hashing.hasher import MAX_BINS, Hasher
+from jaxhash.hashing.keys import distinct, encode_keys
+from jaxhash.hashing.sharded import Sharded, ShardedConfig
+from jaxhash.hashing.single import Single, SingleConfig
+
+SEEDS = 20
+"""Seeds tried for fingerprints without a collision; for 10^9 keys one succeeds with probability 0.97."""
+EXAMPLES = 48
+"""Keys of the key set that are saved with the hasher, to be checked when it is loaded."""
+SECONDS_BETWEEN_REPORTS = 0.2
+MAX_SINGLE_WEIGHTS = 2**28
+"""Weights of the single network's output layer at most: they are trained in 4 bytes each."""
+# Shards trained side by side: a processor's cache holds few of them, an accelerator wants many.
+_LANES = {"cpu": 2**8}
+_LANES_ON_ACCELERATORS = 2**14
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """What hash function is wanted, and how it is learned."""
+
+    num_bins: int | None = None
+    """Bins; by default as many as there are keys (1 if there is none), a minimal perfect hash."""
+    method: Literal["sharded", "single"] = "sharded"
+    """`sharded`: a tiny policy for every 32 keys, all trained side by side; for any number of keys. `single`: one
+    network with two hidden layers and a logit for every bin, as in the study; cost grows with keys x bins."""
+    seed: int = 0
+    """Another seed gives another function of the same key set."""
+    sharded: ShardedConfig = field(default_factory=ShardedConfig)
+    single: SingleConfig = field(default_factory=SingleConfig)
+
+    def __post_init__(self) -> None:
+        if self.num_bins is not None and not 1 <= self.num_bins <= MAX_BINS:
+            raise ValueError(f"num_bins={self.num_bins} is not valid: num_bins must be 1 to {MAX_BINS:,}")
+        if self.method not in ("sharded", "single"):
+            raise ValueError(f"method={self.method!r} is not valid: method must be 'sharded' or 'single'")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed={self.seed} is not valid: seed must be 0 to 2^32 - 1")
+
+
+class Progress(NamedTuple):
+    """Where a fit stands."""
+
+    seconds: float
+    """Since the fit began."""
+    steps: int
+    """Learning steps (sharded) or iterations (single) so far."""
+    collisions: int
+    """Keys - occupied bins among max(keys, bins), under the best function so far."""
+    num_keys: int
+
+
+class NotPerfect(Exception):
+    """Training ended before every key had a bin of its own."""
+
+    def __init__(self, hasher: Hasher, collisions: int) -> None:
+        super().__init__(
+            f"{collisions:,} of {hasher.num_keys:,} keys still collide after training; try another seed, or give the "
+            "policy more inputs, steps or attempts"
+        )
+        self.hasher = hasher
+        """The best function found; it works like any other."""
+        self.collisions = collisions
+        """Keys that share a bin beyond what the number of bins makes necessary."""
+
+
+def fit(
+    keys: Iterable[str | bytes], config: FitConfig | None = None, report: Callable[[Progress], None] | None = None
+) -> Hasher:
+    """A hash function for a key set, checked on every key.
+
+    Args:
+        keys: n different keys; n may be 0.
+        config: by default, a minimal perfect hash by the sharded policy.
+        report: called now and then while it trains, and at the end.
+
+    Raises:
+        NotPerfect: with the best function found, if keys still collide.
+        ValueError: if keys repeat, or the network would be too large.
+        TypeError: if they are not `str` or `bytes`.
+    """
+    config = FitConfig() if config is None else config
+    began = time.monotonic()
+    listed = distinct(encode_keys(keys))
+    n = len(listed)
+    num_bins = max(n, 1) if config.num_bins is None else config.num_bins
+    num_seats = max(n, num_bins)
+
+    def tell(steps: int, collisions: int) -> None:
+        if report is not None:
+            report(Progress(time.monotonic() - began, steps, collisions, n))
+
+    tell(0, max(n - 1, 0))
+    seed, numbers = separate(listed, config.seed)
+    policy = _LEARNERS[config.method](config, numbers, num_seats, tell)
+    step = max(n // EXAMPLES, 1)
+    hasher = Hasher(policy, n, num_bins, seed, dataclasses.asdict(config), examples=tuple(listed[::step][:EXAMPLES]))
+    collisions = n - len(np.unique(np.asarray(hasher(listed))))
+    hasher = dataclasses.replace(hasher, collisions=collisions)
+    if needless := collisions - max(n - num_bins, 0):
+        raise NotPerfect(hasher, needless)
+    return hasher
+
+
+def separate(keys: Sequence[bytes], seed: int) -> tuple[int, UInt64[np.ndarray, " n"]]:
+    """The first seed from `seed` on that gives different keys different fingerprints, and these in ascending order.
+
+    Raises:
+        ValueError: if no seed does, which for different keys has a probability next to nothing.
+    """
+    for attempt in range(SEEDS):
+        tried = (seed + attempt) % 2**32
+        numbers = np.sort(as_numbers(fingerprints(keys, tried)))
+        if all_distinct(numbers):
+            return tried, numbers
+    raise ValueError(f"{SEEDS} seeds from {seed} on all give two of the keys the same fingerprint; do keys repeat?")
+
+
+def fingerprints(keys: Sequence[bytes], seed: int) -> UInt32[np.ndarray, "n 2"]:
+    """The fingerprint of each key, on the host."""
+    compiled = jax.jit(fingerprint)
+    found = [(places, compiled(tokens, np.uint32(seed))) for places, tokens in batches(keys)]
+    prints = np.empty((len(keys), 2), np.uint32)
+    for places, some in found:
+        prints[places] = np.asarray(some)[: len(places)]
+    return prints
+
+
+def _learn_sharded(
+    config: FitConfig, numbers: UInt64[np.ndarray, " n"], num_seats: int, tell: Callable[[int, int], None]
+) -> Sharded:
+    shards = sharded.cut(numbers, num_seats, config.sharded.keys_per_shard)
+    lanes = _LANES.get(jax.default_backend(), _LANES_ON_ACCELERATORS)
+    state = sharded.start(config.sharded, shards, lanes)
+    train = jax.jit(sharded.make_train(config.sharded), donate_argnums=0)
+    steps = sharded.STEPS_BETWEEN_REFILLS
+    while not bool(sharded.done(state, shards)):
+        before = time.monotonic()
+        state = train(state, shards, np.int32(steps))
+        tell(int(state.steps), int(np.asarray(state.collisions).sum()))
+        # As many steps as fit between two reports, so that neither a report nor Ctrl-C waits long.
+        steps = min(2 * steps, 2**20) if time.monotonic() - before < SECONDS_BETWEEN_REPORTS else max(steps // 2, 1)
+    return sharded.policy_of(state, shards)
+
+
+def _learn_single(
+    config: FitConfig, numbers: UInt64[np.ndarray, " n"], num_seats: int, tell: Callable[[int, int], None]
+) -> Single:
+    weights = num_seats * config.single.hidden
+    if weights > MAX_SINGLE_WEIGHTS:
+        raise ValueError(
+            f"a single network with {num_seats:,} bins has {weights:,} weights, more than {MAX_SINGLE_WEIGHTS:,}; use "
+            "method='sharded', or fewer hidden units"
+        )
+    n = len(numbers)
+    policy = single.start(config.single, num_seats, config.seed)
+    if n == 0:
+        return policy
+    prints = np.stack([numbers >> np.uint64(32), numbers], 1).astype(np.uint32)
+    units = jax.jit(single.hidden_units)(policy, prints)
+    most_likely, train = jax.jit(single.most_likely), jax.jit(single.train)
+    best, fewest = policy, n
+    for iteration in range(config.single.iterations + 1):
+        bins = most_likely(policy, units)
+        collisions = n - len(np.unique(np.asarray(bins)))
+        if collisions < fewest:
+            best, fewest = policy, collisions
+        tell(iteration, fewest)
+        if collisions == 0 or iteration == config.single.iterations:
+            break
+        policy = train(policy, units, bins)
+    return best
+
+
+_LEARNERS: dict[str, Callable[..., Sharded | Single]] = {"sharded": _learn_sharded, "single": _learn_single}
