@@ -41,7 +41,7 @@ def save(path: Path, arrays: Any, description: dict[str, Any]) -> None:
         with _one_save_at_a_time:
             _save_arrays(draft / "arrays", arrays)
         files = {str(f.relative_to(draft)): _sha256(f) for f in sorted(draft.rglob("*")) if f.is_file()}
-        meta = {"format": FORMAT, "files": files, "description": description}
+        meta = {"format": FORMAT, "files": files, "arrays": _shapes(arrays), "description": description}
         (draft / "meta.json").write_text(json.dumps({**meta, "sha256": _digest(meta)}, indent=1))
         draft.rename(path)
     finally:
@@ -54,26 +54,7 @@ def describe(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: if the checkpoint is missing, damaged, or of another format.
     """
-    mend = "delete this folder and run the same command again, or restore it from a copy"
-    try:
-        meta = json.loads((path / "meta.json").read_text())
-        claimed = meta.pop("sha256")
-        found, files, description = meta["format"], meta["files"], meta["description"]
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no checkpoint here (meta.json is missing); {mend}") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}/meta.json: cannot be read ({error}); {mend}") from None
-    if found != FORMAT:
-        raise CheckpointError(
-            f"{path}: format {found}, but this jaxhash reads format {FORMAT}; use the one that wrote it"
-        )
-    if claimed != _digest(meta):
-        raise CheckpointError(f"{path}/meta.json: damaged (its contents do not match their sha256); {mend}")
-    for name, digest in files.items():
-        file = path / name
-        if not file.is_file() or _sha256(file) != digest:
-            raise CheckpointError(f"{file}: missing or damaged (its sha256 is not {digest[:12]}...); {mend}")
-    return description
+    return _read_meta(path)["description"]
 
 
 def restore(path: Path, like: Any) -> Any:
@@ -82,17 +63,16 @@ def restore(path: Path, like: Any) -> Any:
     Raises:
         CheckpointError: if the checkpoint is damaged, or does not hold such arrays.
     """
-    describe(path)
+    there, wanted = _read_meta(path)["arrays"], _shapes(like)
+    if there != wanted:
+        name = next(name for name in {**there, **wanted} if there.get(name) != wanted.get(name))
+        raise CheckpointError(
+            f"{path}: holds other arrays than expected ({name}: shape and type "
+            f"{there.get(name, 'missing')} there, {wanted.get(name, 'missing')} expected)"
+        )
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like)
-    try:
-        arrays = ocp.load(str((path / "arrays").absolute()), abstract)
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path}: holds other arrays than expected ({error})") from error
-    for want, got in zip(jax.tree.leaves(like), jax.tree.leaves(arrays), strict=True):
-        if want.shape != got.shape:
-            raise CheckpointError(f"{path}: holds an array of shape {got.shape} where {want.shape} is expected")
-    return arrays
+    return ocp.load(str((path / "arrays").absolute()), abstract)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -122,6 +102,34 @@ def remove_drafts(folder: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    mend = "delete this folder and run the same command again, or restore it from a copy"
+    try:
+        meta = json.loads((path / "meta.json").read_text())
+        claimed = meta.pop("sha256")
+        found, files, _, _ = (meta[name] for name in ("format", "files", "arrays", "description"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no checkpoint here (meta.json is missing); {mend}") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}/meta.json: cannot be read ({error}); {mend}") from None
+    if found != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {found}, but this jaxhash reads format {FORMAT}; use the one that wrote it"
+        )
+    if claimed != _digest(meta):
+        raise CheckpointError(f"{path}/meta.json: damaged (its contents do not match their sha256); {mend}")
+    for name, digest in files.items():
+        file = path / name
+        if not file.is_file() or _sha256(file) != digest:
+            raise CheckpointError(f"{file}: missing or damaged (its sha256 is not {digest[:12]}...); {mend}")
+    return meta
+
+
+def _shapes(arrays: Any) -> dict[str, str]:
+    leaves = jax.tree_util.tree_leaves_with_path(arrays)
+    return {jax.tree_util.keystr(path): f"{list(leaf.shape)} {leaf.dtype}" for path, leaf in leaves}
 
 
 def _save_arrays(path: Path, arrays: Any) -> None:

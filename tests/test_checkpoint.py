@@ -61,7 +61,9 @@ def test_a_changed_number_in_the_description_is_noticed(saved):
 
 def test_other_shapes_and_other_formats_are_refused(saved, monkeypatch):
     other = STATE._replace(weights=jnp.zeros((4, 4)))
-    with pytest.raises(CheckpointError, match="shape"):
+    with pytest.raises(
+        CheckpointError, match=r"weights: shape and type \[3, 4\] float32 there, \[4, 4\] float32 expected"
+    ):
         checkpoint.restore(saved, jax.eval_shape(lambda: other))
     monkeypatch.setattr(checkpoint, "FORMAT", 2)
     with pytest.raises(CheckpointError, match="format 1"):
