@@ -2,7 +2,7 @@
 
 "Neural Hash Functions" (A. Museth, CS285) says so in a sentence: on unseen words the trained function leaves about as
 many collisions as Python's. Here functions are trained until each training word has a bin of its own; then draws of as
-many unseen words, no word in two draws, are hashed by it and by Python under a fresh salt a draw, and the difference is
+many unseen words, no word in two draws, are hashed by it and by Python under ten fresh salts, and the difference is
 tested (Student's paired t-test). Beside it stand the evenness over bins (chi-square) and the avalanche (how often one
 flipped bit of a word changes its bin).
 
@@ -75,7 +75,7 @@ class Config:
     """Words trained on, bins, and unseen words in a draw."""
     draws: int = 40
     """Draws of unseen words a training at most; fewer if there are not so many unseen words."""
-    repeats: int = 5
+    repeats: int = 3
     """Trainings, each on other words from another seed."""
     iterations: int = 100
     """Of the study's network, four optimiser steps each; more words need more."""
@@ -213,7 +213,7 @@ def summarise(found: dict[str, list[Measured]]) -> list[dict[str, object]]:
 def draw_rows(found: dict[str, list[Measured]]) -> list[dict[str, object]]:
     """A row a draw."""
     return [
-        {"method": method, "repeat": repeat, "draw": i, "collisions": int(ours), "python": int(theirs)}
+        {"method": method, "repeat": repeat, "draw": i, "collisions": int(ours), "python": theirs}
         for method, repeats in found.items()
         for repeat, measured in enumerate(repeats)
         for i, (ours, theirs) in enumerate(zip(measured.comparison.collisions, measured.comparison.python, strict=True))

@@ -16,6 +16,9 @@ from jaxhash.hashing.table import expected_collisions
 
 HashFunction = Callable[[Sequence[bytes]], Int[np.ndarray | Array, " n"]]
 
+PYTHON_SALTS = 10
+"""Salts under which Python hashes a draw: one alone has as much luck as what is compared with it."""
+
 
 # Compared by identity: arrays have no single answer to ==.
 @dataclass(frozen=True, eq=False)
@@ -23,8 +26,8 @@ class Comparison:
     """Collisions of a hash function and of Python's on the same keys, draw by draw."""
 
     collisions: Int64[np.ndarray, " draws"]
-    python: Int64[np.ndarray, " draws"]
-    """Under another salt for each draw."""
+    python: Float64[np.ndarray, " draws"]
+    """Mean over `PYTHON_SALTS` salts, other ones for each draw."""
     expected: float
     """By chance, in every draw."""
     excess: float
@@ -71,7 +74,7 @@ def compare_with_python(
     """Collisions of `sample` keys in `num_bins` bins under a hash function and under Python's, over many draws.
 
     No key is in two draws, so that the draws are independent however the function came about; the difference to
-    Python's collisions on the same keys is tested by Student's paired t-test, two-sided.
+    Python's mean collisions on the same keys is tested by Student's paired t-test, two-sided.
 
     Args:
         hash_function: called once, on all keys that are drawn.
@@ -94,9 +97,12 @@ def compare_with_python(
     generator = np.random.default_rng(seed)
     chosen = [keys[i] for i in generator.permutation(len(keys))[: draws * sample]]
     bins = checked_bins(hash_function, chosen, num_bins).reshape(draws, sample)
-    salts = generator.integers(1, MAX_SALT, draws, endpoint=True)
-    python = [python_bins(chosen[i * sample : (i + 1) * sample], num_bins, int(salt)) for i, salt in enumerate(salts)]
-    ours, theirs = (np.array([sample - len(np.unique(draw)) for draw in some]) for some in (bins, python))
+    salts = generator.integers(1, MAX_SALT, (draws, PYTHON_SALTS), endpoint=True)
+    ours = np.array([_collisions(draw) for draw in bins])
+    theirs = np.zeros(draws)
+    for i in range(draws):
+        words = chosen[i * sample : (i + 1) * sample]
+        theirs[i] = np.mean([_collisions(python_bins(words, num_bins, int(salt))) for salt in salts[i]])
     return Comparison(ours, theirs, expected_collisions(sample, num_bins), *_paired(ours - theirs))
 
 
@@ -191,6 +197,10 @@ def checked_bins(hash_function: HashFunction, keys: Sequence[bytes], num_bins: i
     return bins.astype(np.int64)
 
 
+def _collisions(bins: Int[np.ndarray, " n"]) -> int:
+    return len(bins) - len(np.unique(bins))
+
+
 def _check(bins: Int[np.ndarray, " n"], num_bins: int) -> None:
     if num_bins < 1:
         raise ValueError(f"num_bins={num_bins} is less than 1; a table needs a bin")
@@ -198,7 +208,7 @@ def _check(bins: Int[np.ndarray, " n"], num_bins: int) -> None:
         raise ValueError(f"bins {bins.min()} ... {bins.max()} are not all in 0 ... {num_bins - 1}; is num_bins right?")
 
 
-def _paired(differences: Int64[np.ndarray, " draws"]) -> tuple[float, float, float, float]:
+def _paired(differences: Float64[np.ndarray, " draws"]) -> tuple[float, float, float, float]:
     """Mean difference, its 95 % confidence interval, and the p-value of Student's test that it is 0."""
     mean = float(differences.mean())
     if not np.ptp(differences):  # no spread: nothing to estimate an error from
