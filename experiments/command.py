@@ -153,6 +153,9 @@ def summary(results: xr.Dataset, title: str) -> Table:
     columns = {
         name: heading.replace("redundancy", "red.").replace("kmeans", "K-Means") for name, heading in columns.items()
     }
+    table.add_column("width", justify="right")
+    for heading in columns.values():
+        table.add_column(heading, justify="right")
     means = results.mean("repeat")
     for width in results["width"].values:
         table.add_row(str(width), *(f"{float(means[name].sel(width=width)):.3f}" for name in columns))
