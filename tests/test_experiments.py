@@ -29,7 +29,8 @@ def test_a_run_leaves_numbers_a_figure_and_a_table(tmp_path):
     table = pd.read_csv(out / "results.csv")
     assert sorted(zip(table["repeat"], table["width"], strict=True)) == [(0, 4), (0, 9), (1, 4), (1, 9)]
     header = next(line for line in done.stdout.splitlines() if "width" in line)
-    assert header.replace("┃", " ").split() == "width acc. acc. red. red. K-Means K-Means 9-NN logistic".split()
+    headings = ["width", "acc.", "acc.", "red.", "red.", "K-Means", "K-Means", "9-NN", "logistic"]
+    assert header.replace("┃", " ").split() == headings
     mean = table[table["width"] == 9]["knn_accuracy"].mean()
     assert f"{mean:.3f}" in next(line for line in done.stdout.splitlines() if line.strip(" │┃").startswith("9 "))
     refused = command(*SMALL, "--seed", "1", "--out", out)
