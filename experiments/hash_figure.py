@@ -87,11 +87,11 @@ def train(
     config: Any,
     common: Common,
     *data: Any,
-) -> tuple[Any, xr.Dataset]:
+) -> tuple[Any, Any]:
     """Train a learner from all seeds in one program, with progress.
 
     Returns:
-        The states with a leading axis of seeds, and the history [repeat, iteration].
+        The states and the history (NumPy) with a leading axis of seeds.
     """
     console = Console(stderr=True)
     bar = Progress(*Progress.get_default_columns()[:2], TimeElapsedColumn(), TimeRemainingColumn(), console=console)
@@ -114,9 +114,7 @@ def train(
     else:
         console.print(label)
         state, history = in_background(lambda: work(report))
-    variables = {name: (("repeat", "iteration"), np.asarray(values)) for name, values in history._asdict().items()}
-    iterations = np.arange(1, config.iterations + 1)
-    return state, xr.Dataset(variables, {"repeat": np.arange(common.seeds), "iteration": iterations})
+    return state, jax.tree.map(np.asarray, history)
 
 
 def in_background(work: Callable[[], Any]) -> Any:
@@ -139,25 +137,33 @@ def in_background(work: Callable[[], Any]) -> Any:
     return results[0]
 
 
-def variants(histories: dict[str, xr.Dataset]) -> xr.Dataset:
+def labelled(history: Any) -> xr.Dataset:
+    """A history [repeat, iteration] by name."""
+    variables = {name: (("repeat", "iteration"), values) for name, values in history._asdict().items()}
+    repeats, iterations = history[0].shape
+    return xr.Dataset(variables, {"repeat": np.arange(repeats), "iteration": np.arange(1, iterations + 1)})
+
+
+def variants(histories: dict[str, Any]) -> xr.Dataset:
     """Histories as one dataset [variant, repeat, iteration]; NaN where one has no such variable or iteration."""
-    named = [history.expand_dims(variant=[name]) for name, history in histories.items()]
+    named = [labelled(history).expand_dims(variant=[name]) for name, history in histories.items()]
     return xr.concat(named, "variant", join="outer", data_vars="all")
 
 
-def save(name: str, common: Common, results: dict[str, xr.Dataset], figure: Figure) -> None:
-    """Write each dataset as <its name>.nc and the picture into the experiment's folder, and say so.
+def save(name: str, common: Common, results: dict[str, xr.Dataset], figures: dict[str, Figure]) -> None:
+    """Write datasets and pictures into the experiment's folder under their names, and say so.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if they cannot be written.
     """
     out = common.out or Path("runs") / name
     out.mkdir(parents=True, exist_ok=True)
-    for file, data in results.items():
-        checkpoint.write_bytes(out / f"{file}.nc", bytes(data.to_netcdf(engine="scipy")))
-    plots.save(figure, out / f"{name}.png")
-    files = ", ".join(str(out / f"{file}.nc") for file in results)
-    Console().print(f"Figure: {out / f'{name}.png'}\nNumbers: {files}")
+    numbers, pictures = [out / f"{file}.nc" for file in results], [out / f"{file}.png" for file in figures]
+    for path, data in zip(numbers, results.values(), strict=True):
+        checkpoint.write_bytes(path, bytes(data.to_netcdf(engine="scipy")))
+    for path, figure in zip(pictures, figures.values(), strict=True):
+        plots.save(figure, path)
+    Console().print(f"Figure: {', '.join(map(str, pictures))}\nNumbers: {', '.join(map(str, numbers))}")
 
 
 def summary(title: str, rows: Sequence[tuple[str, xr.Dataset]], variables: dict[str, str], last: int = 10) -> Table:

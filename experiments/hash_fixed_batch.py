@@ -66,7 +66,7 @@ def body(config: Config) -> None:
             ]
         )
     title = f"Fixed words, as many bins as words placed, {config.common.seeds} seeds"
-    hash_figure.save(NAME, config.common, files, hash_plots.curves(rows, panels, title))
+    hash_figure.save(NAME, config.common, files, {NAME: hash_plots.curves(rows, panels, title)})
     columns = {"greedy_collisions": "collisions, best bins", "collisions": "drawn", "greedy_largest_bin": "fullest bin"}
     Console().print(hash_figure.summary(title, rows, columns, last=3))
 

@@ -84,7 +84,8 @@ def body(config: Config) -> None:
         Panel("accuracy", "accuracy, words trained on", 1 / config.bins, "guessing"),
     ]
     title = f"Imitating Python's hash modulo {config.bins:,}, {config.common.seeds} seeds"
-    hash_figure.save(NAME, config.common, {"results": results}, hash_plots.curves([("", results)], [panels], title))
+    figure = hash_plots.curves([("", results)], [panels], title)
+    hash_figure.save(NAME, config.common, {"results": results}, {NAME: figure})
     columns = {"loss": "loss (nats)", "held_out_loss": "held out", "accuracy": "accuracy"}
     Console().print(hash_figure.summary(f"{title}; guessing: {guess:.3f} nats", [("", results)], columns))
     loss = results["loss"].sel(variant=many)[:, -100:]

@@ -74,13 +74,13 @@ def body(config: Config) -> None:
         np.asarray(a) for a in hash_figure.in_background(lambda: jax.block_until_ready(measure(keys, params, new)))
     )
     test = stats.wilcoxon(cold.ravel(), warm.ravel(), zero_method="zsplit")
-    results = history.assign(
+    results = hash_figure.labelled(history).assign(
         cold_iterations=(("repeat", "key_set"), cold), warm_iterations=(("repeat", "key_set"), warm)
     )
     title = f"Iterations to a perfect hash of {config.set_size} new words in {config.set_size} bins"
     samples = {"random initialisation": cold.ravel(), "Reptile": warm.ravel()}
     figure = hash_plots.histograms(samples, title, "iterations to zero collisions")
-    hash_figure.save(NAME, config.common, {"results": results}, figure)
+    hash_figure.save(NAME, config.common, {"results": results}, {NAME: figure})
     by_seed = ", ".join(f"{c:.1f} -> {w:.1f}" for c, w in zip(cold.mean(1), warm.mean(1), strict=True))
     unfinished = {name: int((values >= config.most).sum()) for name, values in samples.items()}
     Console().print(

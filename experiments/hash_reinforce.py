@@ -71,7 +71,8 @@ def body(config: Config) -> None:
         Panel("mean_reward", "mean reward a key"),
     ]
     title = f"REINFORCE, {config.words:,} words in {config.bins:,} bins, {config.common.seeds} seeds"
-    hash_figure.save(NAME, config.common, {"results": results}, hash_plots.curves([("", results)], [panels], title))
+    figure = hash_plots.curves([("", results)], [panels], title)
+    hash_figure.save(NAME, config.common, {"results": results}, {NAME: figure})
     columns = {"collisions": "collisions", "greedy_collisions": "best bins", "largest_bin": "fullest bin"}
     Console().print(hash_figure.summary(f"{title}; chance: {chance:.0f} collisions", [("", results)], columns))
 

@@ -79,7 +79,7 @@ def body(config: Config) -> None:
         if size
     ]
     title = f"REINFORCE that sees the table (no hash function), {config.common.seeds} seeds"
-    hash_figure.save(NAME, config.common, files, hash_plots.curves(rows, panels, title))
+    hash_figure.save(NAME, config.common, files, {NAME: hash_plots.curves(rows, panels, title)})
     columns = {"collisions": "collisions", "largest_bin": "fullest bin", "entropy": "entropy (nats)"}
     Console().print(hash_figure.summary(title, rows, columns))
 

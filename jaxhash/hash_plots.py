@@ -46,20 +46,20 @@ def curves(rows: Sequence[tuple[str, xr.Dataset]], panels: Sequence[Sequence[Pan
     return figure
 
 
-def heat_map(values: xr.DataArray, title: str, label: str, chance: float) -> Figure:
-    """Means of values [learning_rate, entropy, baseline]: a map of the first two for each value of the third."""
+def heat_map(values: xr.DataArray, title: str, label: str) -> Figure:
+    """Means of values [learning_rate, entropy_bonus, baseline]: a map of the first two for each value of the third."""
     baselines = values["baseline"].values
     figure = Figure(figsize=(3.6 * len(baselines) + 1, 4), layout="constrained")
     grid = figure.subplots(1, len(baselines), squeeze=False)[0]
-    low, high = float(values.min()), max(float(values.max()), chance)
+    low, high = float(values.min()), float(values.max())
     for baseline, axes in zip(baselines, grid, strict=True):
-        one = values.sel(baseline=baseline).transpose("entropy", "learning_rate").values
+        one = values.sel(baseline=baseline).transpose("entropy_bonus", "learning_rate").values
         image = axes.imshow(one, cmap="cividis", vmin=low, vmax=high, aspect="auto", origin="lower")
         for (row, column), value in np.ndenumerate(one):
             dark = value < (low + high) / 2
             axes.text(column, row, f"{value:.1f}", ha="center", va="center", color="white" if dark else "black")
         axes.set_xticks(range(values["learning_rate"].size), [f"{x:g}" for x in values["learning_rate"].values])
-        axes.set_yticks(range(values["entropy"].size), [f"{x:g}" for x in values["entropy"].values])
+        axes.set_yticks(range(values["entropy_bonus"].size), [f"{x:g}" for x in values["entropy_bonus"].values])
         axes.set(xlabel="learning rate", ylabel="entropy bonus", title=f"baseline {baseline:g}")
     figure.colorbar(image, ax=grid, label=label)
     figure.suptitle(title)

@@ -1,0 +1,132 @@
+"""Beyond the study: REINFORCE's hyper-parameters, swept as one program; and a policy that embeds characters.
+
+The future work of A. Museth, "Neural Hash Functions" (CS285), names hyper-parameters and character embeddings. All
+values of learning rate, entropy bonus and baseline are trained side by side, as one `vmap` of one compiled program,
+on the same words again and again (per-key credit). The map shows the collisions that are left under the most
+probable bins. With the best of them, one-hot positions and character embeddings are then compared.
+
+    python -m experiments.hash_hyperparameters                    # TIME
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import product
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import xarray as xr
+from jaxtyping import Array, Key
+from rich.console import Console
+
+from experiments import hash_figure
+from experiments.hash_figure import Common
+from jaxhash import hash_plots
+from jaxhash.hash_plots import Panel
+from jaxhash.hashing import reinforce
+from jaxhash.hashing.keys import Tokens, tokenize
+from jaxhash.hashing.learner import Report
+from jaxhash.hashing.reinforce import ReinforceConfig, Tuning
+from jaxhash.hashing.table import expected_collisions
+
+NAME = "hash_hyperparameters"
+
+
+@dataclass(frozen=True)
+class Config:
+    """A sweep of REINFORCE on fixed words."""
+
+    common: Common = field(default_factory=Common)
+    words: int = 100
+    """Words, the same in every iteration."""
+    bins: int = 100
+    iterations: int = 200
+    episodes: int = 8
+    """Tables filled in an iteration."""
+    learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
+    """Adam's step sizes."""
+    entropies: tuple[float, ...] = (0.0, 0.1, 1.0, 3.0)
+    """Weights of the policy's entropy (nats), beside rewards of 10."""
+    baselines: tuple[float, ...] = (0.0, 0.5, 1.0)
+    """Shares of the key's mean credit in the other tables that are subtracted."""
+    hidden: tuple[int, ...] = (100, 100)
+    """Units of each hidden layer."""
+
+
+def body(config: Config) -> None:
+    """Sweep, compare, save, draw."""
+    tokens = tokenize(hash_figure.words(config.common, config.words))
+    learner = ReinforceConfig(
+        num_bins=config.bins,
+        iterations=config.iterations,
+        batch_size=config.words,
+        batches="in_turn",
+        episodes=config.episodes,
+        credit="difference",
+        network=hash_figure.network(tokens, config.hidden),
+    )
+    sweep = one_program(config, learner, tokens)
+    left = sweep["greedy_collisions"][..., -10:].mean(("repeat", "iteration"))
+    where = left.argmin(...)
+    rate, entropy, baseline = (
+        float(left[name][where[name]]) for name in ("learning_rate", "entropy_bonus", "baseline")
+    )
+    best = replace(learner, tuning=Tuning(rate, entropy, baseline))
+    readers = {
+        "one-hot positions": best,
+        "character embeddings": replace(best, network=hash_figure.network(tokens, config.hidden, "embedding")),
+    }
+    embedding = hash_figure.variants(
+        {
+            name: hash_figure.train(name, reinforce.make_train, variant, config.common, tokens)[1]
+            for name, variant in readers.items()
+        }
+    )
+
+    chance = expected_collisions(config.words, config.bins)
+    task = f"REINFORCE on the same {config.words} words, {config.bins} bins"
+    panels = [
+        Panel("greedy_collisions", "collisions, most probable bins", chance, "chance"),
+        Panel("collisions", "collisions, bins drawn", chance, "chance"),
+        Panel("entropy", "entropy (nats)"),
+    ]
+    runs = left.size * config.common.seeds
+    label = "collisions left, most probable bins"
+    figures = {
+        NAME: hash_plots.heat_map(left, f"{task}: {runs} runs in one program (chance: {chance:.1f})", label),
+        "hash_embedding": hash_plots.curves([("", embedding)], [panels], task),
+    }
+    hash_figure.save(NAME, config.common, {"sweep": sweep, "embedding": embedding}, figures)
+    Console().print(
+        f"Fewest collisions left: {float(left.min()):.1f} of {config.words} words (chance {chance:.1f}), with "
+        f"learning rate {rate:g}, entropy bonus {bonus:g}, baseline {baseline:g}."
+    )
+    columns = {"greedy_collisions": "collisions, best bins", "collisions": "drawn", "entropy": "entropy (nats)"}
+    Console().print(hash_figure.summary(task, [("", embedding)], columns))
+
+
+def one_program(config: Config, learner: ReinforceConfig, tokens: Tokens) -> xr.Dataset:
+    """Every combination from every seed: [repeat, learning_rate, entropy_bonus, baseline, iteration]."""
+    grid = list(product(config.learning_rates, config.entropies, config.baselines))
+    tuning = Tuning(*(jnp.array(values) for values in zip(*grid, strict=True)))
+
+    def train_grid(learner: ReinforceConfig, report: Report) -> Callable[[Key[Array, ""], Tokens], Any]:
+        train = reinforce.make_train_tuned(learner, report)
+        return lambda key, tokens: jax.vmap(train, (None, None, 0))(key, tokens, tuning)
+
+    _, history = hash_figure.train(f"{len(grid)} combinations", train_grid, learner, config.common, tokens)
+    axes = {"learning_rate": config.learning_rates, "entropy_bonus": config.entropies, "baseline": config.baselines}
+    shape = (config.common.seeds, *map(len, axes.values()), config.iterations)
+    return xr.Dataset(
+        {name: (("repeat", *axes, "iteration"), values.reshape(shape)) for name, values in history._asdict().items()},
+        {name: list(values) for name, values in axes.items()},
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    hash_figure.command(Config, __doc__, body, arguments)
+
+
+if __name__ == "__main__":
+    main()
