@@ -11,8 +11,15 @@ flipped bit of a word changes its bin).
     sharded      a tiny policy for every 32 words, over the fingerprint (sharded.py)
     python       Python's hash itself under one salt: what the tests say of a function that is as good as chance
 
-    python -m experiments.hash_generalisation
-    python -m experiments.hash_generalisation --keys dwyl --words 10000 --methods single sharded python
+Measured: none of them is as good as Python's hash on words it has not seen; only what it was trained on is spread
+without a collision. Of 1,000 unseen words in 1,000 bins, where chance and Python's hash leave 368, collide: characters
+423, single 481 (410 to 604, by the training), sharded 419; of 10,000 words of dwyl in 10,000 bins, where chance leaves
+3,679: single 4,551 (4,184 to 4,918), sharded 4,150. The study's network also hears little of a changed letter: half
+of the flipped bits leave the bin as it was.
+
+    python -m experiments.hash_generalisation                    # 100 s on 2 busy cores
+    python -m experiments.hash_generalisation --keys dwyl --words 10000 --draws 20 --methods sharded python    # 31 s
+    python -m experiments.hash_generalisation --keys dwyl --words 10000 --draws 5 --repeats 2 --methods single # 86 s
 """
 
 from collections.abc import Callable, Sequence
@@ -251,7 +258,7 @@ def show(summary: list[dict[str, object]], config: Config) -> Table:
             p_value = float(str(row["p_value"]))
             table.add_row(
                 str(row["method"]),
-                f"{row['seen_collisions']:,.0f}",
+                f"{row['seen_collisions']:,.1f}",
                 f"{row['unseen_collisions']:,.1f}\n{min(means):,.0f}-{max(means):,.0f}",  # type: ignore[type-var]
                 f"{row['excess']:+,.1f}\n{row['low']:+,.1f} {row['high']:+,.1f}",
                 f"{p_value:.2f}" if p_value >= 0.01 else f"{p_value:.0e}",
