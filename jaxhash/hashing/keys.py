@@ -240,5 +240,6 @@ def _distinct(
 
 def _shown(key: object) -> str:
     """A key as an error message shows it: a long one in part."""
-    text = repr(key[:60]) if isinstance(key, str | bytes) else repr(key)
-    return text if not isinstance(key, str | bytes) or len(key) <= 60 else f"{text}..."
+    if isinstance(key, str | bytes) and len(key) > 60:
+        return f"{key[:60]!r}..."
+    return repr(key)
