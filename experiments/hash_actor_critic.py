@@ -28,7 +28,7 @@ class Config:
     """Actor-critic, other words every iteration."""
 
     common: Common = field(default_factory=Common)
-    iterations: int = 250
+    iterations: int = 200
     """Episodes; the study shows 100 and 1,000."""
     words: int = 1000
     """Words an episode, other ones each time."""

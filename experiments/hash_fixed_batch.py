@@ -34,12 +34,12 @@ class Config:
     common: Common = field(default_factory=Common)
     figure_6_words: int = 1000
     """Words of figure 6, and bins: all of them are placed in every iteration. The study has 10,000."""
-    figure_6_iterations: int = 60
+    figure_6_iterations: int = 40
     figure_7_words: int = 3000
     """Words of figure 7."""
     figure_7_an_iteration: int = 1000
     """Words placed in an iteration of figure 7, and bins."""
-    figure_7_iterations: int = 120
+    figure_7_iterations: int = 90
     learning_rate: float = 1e-3
     """Adam's step size."""
     episodes: int = 16

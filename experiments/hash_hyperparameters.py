@@ -68,10 +68,8 @@ def body(config: Config) -> None:
     sweep = one_program(config, learner, tokens)
     left = sweep["greedy_collisions"][..., -10:].mean(("repeat", "iteration"))
     where = left.argmin(...)
-    rate, entropy, baseline = (
-        float(left[name][where[name]]) for name in ("learning_rate", "entropy_bonus", "baseline")
-    )
-    best = replace(learner, tuning=Tuning(rate, entropy, baseline))
+    rate, bonus, baseline = (float(left[name][where[name]]) for name in ("learning_rate", "entropy_bonus", "baseline"))
+    best = replace(learner, tuning=Tuning(rate, bonus, baseline))
     readers = {
         "one-hot positions": best,
         "character embeddings": replace(best, network=hash_figure.network(tokens, config.hidden, "embedding")),

@@ -31,13 +31,13 @@ class Config:
     common: Common = field(default_factory=Common)
     small: int = 100
     """Words and bins of the first row."""
-    small_iterations: int = 600
+    small_iterations: int = 500
     """Optimiser steps of the first row."""
     small_learning_rate: float = 1.5e-3
     """Adam's step size in the first row."""
     large: int = 1000
     """Words and bins of the second row; 0 leaves it out."""
-    large_iterations: int = 150
+    large_iterations: int = 200
     """Optimiser steps of the second row."""
     large_learning_rate: float = 2e-3
     """Adam's step size in the second row."""

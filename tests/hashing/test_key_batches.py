@@ -1,6 +1,7 @@
 """How keys come to iterations."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -9,7 +10,7 @@ from jaxhash.hashing.key_batches import check_batches, fresh, in_turn
 
 def test_fresh_batches_hold_no_key_twice_and_differ():
     key = jax.random.key(0)
-    batches = [np.asarray(fresh(key, i, 50, 20)) for i in range(4)]
+    batches = [np.asarray(fresh(key, jnp.asarray(i), 50, 20)) for i in range(4)]
     for batch in batches:
         assert len(set(batch.tolist())) == 20
         assert batch.min() >= 0
@@ -19,7 +20,7 @@ def test_fresh_batches_hold_no_key_twice_and_differ():
 
 def test_keys_in_turn_are_the_same_groups_again_and_again():
     key = jax.random.key(0)
-    groups = [np.asarray(in_turn(key, i, 6, 2)).tolist() for i in range(5)]
+    groups = [np.asarray(in_turn(key, jnp.asarray(i), 6, 2)).tolist() for i in range(5)]
     assert groups == [[0, 1], [2, 3], [4, 5], [0, 1], [2, 3]]
 
 

@@ -20,8 +20,17 @@ SMALL = {
     "network": NetworkConfig((8,), "embedding", 4, alphabet_of(TOKENS)),
 }
 
+IMITATE = imitate.ImitateConfig(
+    num_bins=8,
+    iterations=300,
+    batch_size=10,
+    held_out=4,
+    learning_rate=1e-2,
+    network=NetworkConfig((32,), alphabet=alphabet_of(TOKENS)),
+)
+
 LEARNERS = {
-    "imitate": (imitate, imitate.ImitateConfig(**SMALL, batch_size=4, held_out=2), (TOKENS, BINS)),
+    "imitate": (imitate, IMITATE, (TOKENS, BINS)),
     "reinforce": (reinforce, reinforce.ReinforceConfig(**SMALL, batch_size=8), (TOKENS,)),
     "actor_critic": (actor_critic, actor_critic.ActorCriticConfig(**SMALL, batch_size=8), (TOKENS,)),
     "soft_actor_critic": (
@@ -39,32 +48,41 @@ LEARNERS = {
 }
 
 
+# These programs run for milliseconds: they are compiled without optimisation, which is what takes the time.
+QUICKLY = {"xla_backend_optimization_level": "0"}
+SEEDS = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(7), jnp.arange(3))
+
+
 @cache
 def trained(name):
-    """Three seeds side by side, by the way of the experiments."""
+    """Three seeds side by side."""
     module, config, data = LEARNERS[name]
-    return jax.tree.map(np.asarray, train_seeds(module.make_train(config), 3, 7, *data))
+    train = jax.vmap(module.make_train(config), in_axes=(0, *(None for _ in data)))
+    return jax.tree.map(np.asarray, jax.jit(train, compiler_options=QUICKLY)(SEEDS, *data))
 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_seed_alone_is_the_seed_among_others_and_the_same_again(name):
     module, config, data = LEARNERS[name]
-    state, history = trained(name)
-    train = jax.jit(module.make_train(config))
-    seed = jax.random.fold_in(jax.random.key(7), 1)
-    first, again = train(seed, *data), train(seed, *data)
+    train = jax.jit(module.make_train(config), compiler_options=QUICKLY)
+    first, again = train(SEEDS[1], *data), train(SEEDS[1], *data)
     for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(one, other)
-    of_seed = jax.tree.map(lambda a: a[1], (state, history))
-    for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(of_seed), strict=True):
-        np.testing.assert_allclose(one, other, rtol=2e-3, atol=2e-4)
+    for one, others in zip(jax.tree.leaves(first), jax.tree.leaves(trained(name)), strict=True):
+        np.testing.assert_allclose(one, others[1], rtol=2e-3, atol=2e-4)
+
+
+def test_seeds_are_numbered_from_the_runs_seed():
+    found = train_seeds(lambda key, data: (jax.random.key_data(key), data * 2), 3, 7, jnp.arange(2))
+    np.testing.assert_array_equal(found[0], jax.random.key_data(SEEDS))
+    np.testing.assert_array_equal(found[1], [[0, 2]] * 3)
 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_histories_have_all_iterations_and_seeds_differ(name):
     _, history = trained(name)
     for values in history:
-        assert values.shape == (3, 6)
+        assert values.shape == (3, LEARNERS[name][1].iterations)
         assert np.isfinite(values).all()
     assert len(np.unique(history.loss[:, 0])) == 3
     if "collisions" in history._fields:
@@ -73,18 +91,10 @@ def test_histories_have_all_iterations_and_seeds_differ(name):
 
 
 def test_imitation_learns_few_keys_by_heart_and_not_those_held_out():
-    config = imitate.ImitateConfig(
-        num_bins=8,
-        iterations=300,
-        batch_size=10,
-        held_out=4,
-        learning_rate=1e-2,
-        network=NetworkConfig((32,), alphabet=alphabet_of(TOKENS)),
-    )
-    _, history = train_seeds(imitate.make_train(config), 3, 0, TOKENS, BINS)
-    assert float(history.accuracy[:, -10:].mean()) > 0.99
-    assert float(history.loss[:, -10:].mean()) < 0.1
-    assert float(history.held_out_loss[:, -10:].mean()) > np.log(8)
+    _, history = trained("imitate")
+    assert history.accuracy[:, -10:].mean() > 0.99
+    assert history.loss[:, -10:].mean() < 0.1
+    assert history.held_out_loss[:, -10:].mean() > np.log(8)
 
 
 def test_reports_tell_how_far_a_training_is():
