@@ -9,7 +9,7 @@ from jaxhash.hashing.keys import Tokens, tokenize
 
 MAX_ROWS = 2**16
 MIN_ROWS = 2**4
-MIN_LENGTH = 2**4
+MIN_LENGTH = 2**6
 MAX_BYTES = 2**26
 """Memory for the characters of a batch, unless one key alone is longer."""
 
@@ -43,7 +43,7 @@ def split(tokens: Tokens) -> Iterator[tuple[slice, Tokens]]:
 
 
 def padded_length(length: int) -> int:
-    """The least of 16, 64, 256, ... that holds so many characters."""
+    """The least of 64, 256, 1024, ... that holds so many characters."""
     return _power_of_four(length, MIN_LENGTH)
 
 

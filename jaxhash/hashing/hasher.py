@@ -31,8 +31,8 @@ FORMAT = 1
 KIND = "jaxhash hasher"
 MAX_BINS = 2**31 - 1
 
-# Checked on loading, beside keys of the key set: other lengths and bytes than it may have.
-_WITNESSES = (b"", b"\0", b"\0\0", b"a", b"a\0", b"jaxhash", bytes(range(256)), "été".encode(), b"x" * 1000)
+# Checked on loading, beside keys of the key set: lengths and bytes that it may not have.
+_WITNESSES = (b"", b"\0", b"\0\0", b"a", b"a\0", b"jaxhash", "été".encode(), bytes(range(0, 256, 4)))
 _HEADER_BITS = 3 * 32
 
 
