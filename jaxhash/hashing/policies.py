@@ -2,6 +2,7 @@
 
 The study (A. Museth, "Neural Hash Functions", CS285) lets a policy read the characters of a word and choose a bin:
 one-hot positions and two hidden layers of 300 are its policy. Character embeddings stand in its future work.
+A policy that sees the table too (`TablePolicy`) is not a function of the key alone.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxhash.hashing.keys import Tokens
 
@@ -87,6 +88,38 @@ class Network(nn.Module):
         for units in self.hidden:
             h = nn.relu(nn.Dense(units, kernel_init=nn.initializers.he_uniform())(h))
         return nn.Dense(self.outputs, kernel_init=nn.initializers.glorot_uniform())(h)
+
+
+class TablePolicy(nn.Module):
+    """The study's MLP with a wider input; its first layer in two parts, so that a table changes it bin by bin."""
+
+    config: NetworkConfig
+    num_bins: int
+
+    def setup(self) -> None:
+        """Layers."""
+        he = nn.initializers.he_uniform()
+        first, *rest = self.config.hidden
+        self.reader = READERS[self.config.reader](self.config)
+        self.of_key = nn.Dense(first, kernel_init=he)
+        self.of_table = self.param("of_table", he, (self.num_bins, first))
+        self.hidden = [nn.Dense(units, kernel_init=he) for units in rest]
+        self.output = nn.Dense(self.num_bins, kernel_init=nn.initializers.glorot_uniform())
+
+    def __call__(self, tokens: Tokens, occupied: Bool[Array, "*episodes n bins"]) -> Float[Array, "*episodes n bins"]:
+        """Logits of each key, each with the table it finds."""
+        return self.choose(self.read(tokens) + occupied.astype(jnp.float32) @ self.of_table)
+
+    def read(self, tokens: Tokens) -> Float[Array, "n units"]:
+        """What the keys add to the first layer."""
+        return self.of_key(self.reader(tokens))
+
+    def choose(self, first: Float[Array, "*batch units"]) -> Float[Array, "*batch bins"]:
+        """Logits, from the first layer's inputs."""
+        h = nn.relu(first)
+        for layer in self.hidden:
+            h = nn.relu(layer(h))
+        return self.output(h)
 
 
 class OneHot(nn.Module):

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
@@ -23,7 +22,7 @@ from jaxhash.hashing import table
 from jaxhash.hashing.key_batches import KEY_BATCHES, check_batches
 from jaxhash.hashing.keys import Tokens
 from jaxhash.hashing.learner import Report, check, iterate
-from jaxhash.hashing.policies import READERS, NetworkConfig, Params, entropy, sample, take
+from jaxhash.hashing.policies import NetworkConfig, Params, TablePolicy, entropy, sample, take
 
 
 @dataclass(frozen=True)
@@ -63,38 +62,6 @@ class TableRecord(NamedTuple):
     mean_reward: Float[Array, "*iterations"]
     entropy: Float[Array, "*iterations"]
     loss: Float[Array, "*iterations"]
-
-
-class TablePolicy(nn.Module):
-    """The study's MLP with a wider input; its first layer in two parts, so that a table changes it bin by bin."""
-
-    config: NetworkConfig
-    num_bins: int
-
-    def setup(self) -> None:
-        """Layers."""
-        he = nn.initializers.he_uniform()
-        first, *rest = self.config.hidden
-        self.reader = READERS[self.config.reader](self.config)
-        self.of_key = nn.Dense(first, kernel_init=he)
-        self.of_table = self.param("of_table", he, (self.num_bins, first))
-        self.hidden = [nn.Dense(units, kernel_init=he) for units in rest]
-        self.output = nn.Dense(self.num_bins, kernel_init=nn.initializers.glorot_uniform())
-
-    def __call__(self, tokens: Tokens, occupied: Bool[Array, "*episodes n bins"]) -> Float[Array, "*episodes n bins"]:
-        """Logits of each key, each with the table it finds."""
-        return self.choose(self.read(tokens) + occupied.astype(jnp.float32) @ self.of_table)
-
-    def read(self, tokens: Tokens) -> Float[Array, "n units"]:
-        """What the keys add to the first layer."""
-        return self.of_key(self.reader(tokens))
-
-    def choose(self, first: Float[Array, "*batch units"]) -> Float[Array, "*batch bins"]:
-        """Logits, from the first layer's inputs."""
-        h = nn.relu(first)
-        for layer in self.hidden:
-            h = nn.relu(layer(h))
-        return self.output(h)
 
 
 def make_train(

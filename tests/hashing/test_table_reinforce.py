@@ -8,8 +8,8 @@ import pytest
 from jaxhash.hashing import table_reinforce
 from jaxhash.hashing.keys import tokenize
 from jaxhash.hashing.learner import train_seeds
-from jaxhash.hashing.policies import NetworkConfig, alphabet_of
-from jaxhash.hashing.table_reinforce import TablePolicy, TableReinforceConfig, expected_reward, play, tables_before
+from jaxhash.hashing.policies import NetworkConfig, TablePolicy, alphabet_of
+from jaxhash.hashing.table_reinforce import TableReinforceConfig, expected_reward, play, tables_before
 
 TOKENS = tokenize(["ab", "ba", "abc", "cab", "bca", "c"])
 BINS = 6
