@@ -34,12 +34,12 @@ class Config:
     common: Common = field(default_factory=Common)
     figure_6_words: int = 1000
     """Words of figure 6, and bins: all of them are placed in every iteration. The study has 10,000."""
-    figure_6_iterations: int = 40
+    figure_6_iterations: int = 25
     figure_7_words: int = 3000
     """Words of figure 7."""
     figure_7_an_iteration: int = 1000
     """Words placed in an iteration of figure 7, and bins."""
-    figure_7_iterations: int = 90
+    figure_7_iterations: int = 150
     learning_rate: float = 1e-3
     """Adam's step size."""
     episodes: int = 16
@@ -55,7 +55,7 @@ def body(config: Config) -> None:
     rows, files, panels = [], {}, []
     for figure, num_words, bins, iterations in sizes:
         results = train(config, figure, num_words, bins, iterations)
-        rows.append((f"{figure}: the same {num_words:,} words, {bins:,} an iteration", results))
+        rows.append((f"{figure}: {num_words:,} words, {bins:,} an iteration", results))
         files[figure.lower().replace(" ", "_")] = results
         chance = expected_collisions(bins, bins)
         panels.append(
@@ -68,7 +68,8 @@ def body(config: Config) -> None:
     title = f"Fixed words, as many bins as words placed, {config.common.seeds} seeds"
     hash_figure.save(NAME, config.common, files, {NAME: hash_plots.curves(rows, panels, title)})
     columns = {"greedy_collisions": "collisions, best bins", "collisions": "drawn", "greedy_largest_bin": "fullest bin"}
-    Console().print(hash_figure.summary(title, rows, columns, last=3))
+    short = [(name.split(":")[0], results) for name, results in rows]
+    Console().print(hash_figure.summary(title, short, columns, last=3))
 
 
 def train(config: Config, figure: str, num_words: int, bins: int, iterations: int) -> xr.Dataset:

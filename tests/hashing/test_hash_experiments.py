@@ -31,18 +31,19 @@ def test_a_figure_leaves_its_numbers_its_picture_and_a_table(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "code", "message"),
     [
-        (["--words", "99999"], "batch_size=99999 is more than the 10902 keys"),
-        (["--seeds", "0"], "seeds=0 is less than 1"),
-        (["--keys", "{tmp}/none.txt"], "none.txt"),
+        (["--words", "99999"], 1, "batch_size=99999 is more than the 10902 keys"),
+        (["--keys", "{tmp}/none.txt"], 1, "none.txt"),
+        (["--seeds", "0"], 2, "seeds=0 is less than 1"),
+        (["--seeds", "three"], 2, "three"),
     ],
 )
-def test_bad_options_get_one_clear_error_and_write_nothing(tmp_path, capsys, arguments, message):
+def test_bad_options_get_one_clear_error_and_write_nothing(tmp_path, capsys, arguments, code, message):
     arguments = [argument.format(tmp=tmp_path) for argument in arguments]
     with pytest.raises(SystemExit) as caught:
         hash_reinforce.main([*arguments, "--out", str(tmp_path / "run")])
-    assert caught.value.code == 1
+    assert caught.value.code == code
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
 

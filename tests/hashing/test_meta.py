@@ -48,11 +48,11 @@ def loop():
 
 
 def test_iterations_are_those_of_a_plain_loop(loop):
-    count = jax.jit(lambda params, most: meta.iterations_to_perfect(CONFIG, params, TOKENS, most))
-    assert len(loop) > 3
-    assert int(count(loop[0], 1000)) == len(loop) - 1
-    assert int(count(loop[-1], 1000)) == 0
-    assert int(count(loop[0], 2)) == 2
+    count = jax.jit(lambda params: meta.iterations_to_perfect(CONFIG, params, TOKENS, 100))
+    assert 3 < len(loop) < 100
+    assert int(count(loop[0])) == len(loop) - 1
+    assert int(count(loop[-1])) == 0
+    assert int(meta.iterations_to_perfect(CONFIG, loop[0], TOKENS, 2)) == 2
 
 
 def test_reptile_goes_part_of_the_way_to_what_a_key_set_leads_to(loop):
