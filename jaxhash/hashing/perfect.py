@@ -6,8 +6,10 @@ bins < keys    a minimal perfect hash onto as many seats as keys, and the seats 
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -16,7 +18,7 @@ import numpy as np
 from jaxtyping import UInt32, UInt64
 
 from jaxhash.hashing import sharded, single
-from jaxhash.hashing.batches import batches
+from jaxhash.hashing.batches import MAX_ROWS, batches
 from jaxhash.hashing.fingerprint import all_distinct, as_numbers, fingerprint
 from jaxhash.hashing.hasher import MAX_BINS, Hasher
 from jaxhash.hashing.keys import distinct, encode_keys
@@ -112,7 +114,13 @@ def fit(
 
     tell(0, max(n - 1, 0))
     seed, numbers = separate(listed, config.seed)
-    policy = _LEARNERS[config.method](config, numbers, num_seats, tell)
+
+    def compile_hasher(untrained: Sharded) -> None:
+        like_the_result = Hasher(untrained, n, num_bins, seed)
+        like_the_result(listed[:EXAMPLES])
+        like_the_result(listed[:MAX_ROWS])
+
+    policy = _LEARNERS[config.method](config, numbers, num_seats, tell, compile_hasher)
     step = max(n // EXAMPLES, 1)
     hasher = Hasher(policy, n, num_bins, seed, dataclasses.asdict(config), examples=tuple(listed[::step][:EXAMPLES]))
     collisions = n - len(np.unique(np.asarray(hasher(listed))))
@@ -138,34 +146,55 @@ def separate(keys: Sequence[bytes], seed: int) -> tuple[int, UInt64[np.ndarray, 
 
 def fingerprints(keys: Sequence[bytes], seed: int) -> UInt32[np.ndarray, "n 2"]:
     """The fingerprint of each key, on the host."""
-    compiled = jax.jit(fingerprint)
-    found = [(places, compiled(tokens, np.uint32(seed))) for places, tokens in batches(keys)]
+    found = [(places, _fingerprint(tokens, np.uint32(seed))) for places, tokens in batches(keys)]
     prints = np.empty((len(keys), 2), np.uint32)
     for places, some in found:
         prints[places] = np.asarray(some)[: len(places)]
     return prints
 
 
+_fingerprint = jax.jit(fingerprint)
+
+
+@functools.cache
+def _sharded_train(config: ShardedConfig) -> Callable[..., sharded.TrainState]:
+    return jax.jit(sharded.make_train(config), donate_argnums=0)
+
+
 def _learn_sharded(
-    config: FitConfig, numbers: UInt64[np.ndarray, " n"], num_seats: int, tell: Callable[[int, int], None]
+    config: FitConfig,
+    numbers: UInt64[np.ndarray, " n"],
+    num_seats: int,
+    tell: Callable[[int, int], None],
+    compile_hasher: Callable[[Sharded], None],
 ) -> Sharded:
     shards = sharded.cut(numbers, num_seats, config.sharded.keys_per_shard)
     lanes = _LANES.get(jax.default_backend(), _LANES_ON_ACCELERATORS)
     state = sharded.start(config.sharded, shards, lanes)
-    train = jax.jit(sharded.make_train(config.sharded), donate_argnums=0)
+    train = _sharded_train(config.sharded)
     steps = sharded.STEPS_BETWEEN_REFILLS
-    while not bool(sharded.done(state, shards)):
-        before = time.monotonic()
-        state = train(state, shards, np.int32(steps))
-        tell(int(state.steps), int(np.asarray(state.collisions).sum()))
-        # As many steps as fit between two reports, so that neither a report nor Ctrl-C waits long.
-        steps = min(2 * steps, 2**20) if time.monotonic() - before < SECONDS_BETWEEN_REPORTS else max(steps // 2, 1)
+    with ThreadPoolExecutor(1) as beside:
+        # The hasher's shapes are known by now: it is compiled while the learner is.
+        compiled = beside.submit(compile_hasher, sharded.policy_of(state, shards))
+        while not bool(sharded.done(state, shards)):
+            before = time.monotonic()
+            state = train(state, shards, np.int32(steps))
+            tell(int(state.steps), int(np.asarray(state.collisions).sum()))
+            # As many steps as fit between two reports, so that neither a report nor Ctrl-C waits long.
+            quick = time.monotonic() - before < SECONDS_BETWEEN_REPORTS
+            steps = min(2 * steps, 2**20) if quick else max(steps // 2, 1)
+        compiled.result()
     return sharded.policy_of(state, shards)
 
 
 def _learn_single(
-    config: FitConfig, numbers: UInt64[np.ndarray, " n"], num_seats: int, tell: Callable[[int, int], None]
+    config: FitConfig,
+    numbers: UInt64[np.ndarray, " n"],
+    num_seats: int,
+    tell: Callable[[int, int], None],
+    compile_hasher: Callable[[Sharded], None],
 ) -> Single:
+    del compile_hasher  # a few tenths of a second, beside seconds
     weights = num_seats * config.single.hidden
     if weights > MAX_SINGLE_WEIGHTS:
         raise ValueError(

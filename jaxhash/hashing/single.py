@@ -8,6 +8,7 @@ towards the key, those of a bin that it shared away from it.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -49,17 +50,7 @@ class Single(NamedTuple):
 def start(config: SingleConfig, num_seats: int, seed: int) -> Single:
     """The untrained network: weights -1 or 1."""
 
-    def draw(layer: int, rows: int, columns: int) -> Array:
-        stream = mix(jnp.uint32(seed % 2**32) ^ jnp.uint32(0x9E3779B9 * (layer + 1) % 2**32))
-        words = mix(jnp.arange(1, rows * columns + 1, dtype=jnp.uint32) + stream)
-        return ((words >> 31).astype(jnp.int8) * 2 - 1).reshape(rows, columns)
-
-    draw_layer = jax.jit(draw, static_argnums=(0, 1, 2))
-    return Single(
-        draw_layer(0, FINGERPRINT_BITS, config.hidden),
-        draw_layer(1, config.hidden, config.hidden),
-        draw_layer(2, config.hidden, num_seats),
-    )
+    return _draw(jnp.uint32(seed), config.hidden, num_seats)
 
 
 def hidden_units(policy: Single, prints: UInt32[Array, "n 2"]) -> Int8[Array, "n hidden"]:
@@ -131,6 +122,17 @@ def settle(
         return bins.at[served].set(liked, mode="drop")
 
     return jax.lax.while_loop(waiting, settle_some, bins)
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _draw(seed: UInt32[Array, ""], hidden: int, num_seats: int) -> Single:
+    shapes = ((FINGERPRINT_BITS, hidden), (hidden, hidden), (hidden, num_seats))
+    layers = []
+    for layer, (rows, columns) in enumerate(shapes, 1):
+        stream = mix(seed ^ mix(jnp.uint32(layer)))
+        words = mix(jnp.arange(1, rows * columns + 1, dtype=jnp.uint32) + stream)
+        layers.append(((words >> 31).astype(jnp.int8) * 2 - 1).astype(jnp.int8).reshape(rows, columns))
+    return Single(*layers)
 
 
 def _product(a: Int8[Array, "n k"], b: Int8[Array, "k m"]) -> Int32[Array, "n m"]:

@@ -1,0 +1,156 @@
+import gzip
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from jaxhash import cli
+from jaxhash.hashing.hasher import load
+
+WORDS = [f"word{i}" for i in range(100)]
+
+
+def start(*arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "jaxhash.cli", *map(str, arguments)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+    )  # fmt: skip
+
+
+def jaxhash(*arguments, stdin=b""):
+    process = start(*arguments)
+    out, err = process.communicate(stdin, timeout=120)
+    return process.returncode, out.decode(), err.decode()
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    path = tmp_path_factory.mktemp("keys") / "words.txt"
+    path.write_text("\n".join(WORDS) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def saved(words):
+    out = words.parent / "saved"
+    assert cli.run(cli.Fit(str(words), out)) == cli.OK
+    return out
+
+
+def hash_lines(saved, capfdbinary, path):
+    assert cli.run(cli.Hash(saved, str(path))) == cli.OK
+    return [int(line) for line in capfdbinary.readouterr().out.splitlines()]
+
+
+def test_fit_hash_info_by_pipes(tmp_path):
+    out = tmp_path / "new" / "my.hash"
+    status, printed, said = jaxhash("fit", "-", "--out", out, stdin="\n".join(WORDS).encode())
+    assert (status, printed) == (0, "")
+    assert "100 keys in 100 bins, 0 collisions" in said
+    status, printed, said = jaxhash("hash", out, stdin=b"\n".join(w.encode() for w in WORDS[::-1]))
+    assert (status, said) == (0, "")
+    bins = [int(line) for line in printed.splitlines()]
+    assert sorted(bins) == list(range(100))
+    assert bins == np.asarray(load(out)(WORDS[::-1])).tolist()
+
+
+def test_info_prints_size_load_and_floor(saved, capfd):
+    assert cli.run(cli.Info(saved)) == cli.OK
+    printed = capfd.readouterr().out
+    assert "keys            100\n" in printed
+    assert "load factor     1 (keys / bins)" in printed
+    assert f"bits per key    {load(saved).bits_per_key:.2f}" in printed
+    assert "least possible  1.44 bits per key" in printed
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_lines_of_every_kind_are_hashed_one_for_one(saved, tmp_path, capfdbinary, monkeypatch, pack):
+    keys = [b"word1", b"", b"word1", b"a\0", b"\xff", b"\x1f\x8b\x08 looks like gzip", b"x\ry", b"last"]
+    text = b"word1\n\nword1\r\na\0\n\xff\n\x1f\x8b\x08 looks like gzip\nx\ry\nlast"
+    path = tmp_path / "keys"
+    path.write_bytes(pack(text))
+    expected = np.asarray(load(saved)(keys)).tolist()
+    assert hash_lines(saved, capfdbinary, path) == expected
+    monkeypatch.setattr(cli, "BLOCK_BYTES", 3)
+    assert hash_lines(saved, capfdbinary, path) == expected
+
+
+def test_lines_are_answered_as_they_arrive_and_a_reader_may_go_away(saved):
+    process = start("hash", saved, "-")
+    for word in WORDS[:3]:
+        process.stdin.write(word.encode() + b"\n")
+        process.stdin.flush()
+        assert 0 <= int(process.stdout.readline()) < 100
+    process.stdout.close()
+    process.stdin.write(b"more\n" * 10)
+    process.stdin.close()
+    assert process.wait(60) == cli.READER_GONE
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+def test_ctrl_c_while_fitting_leaves_nothing(tmp_path):
+    process = start(
+        "fit", "english", "--out", tmp_path / "x", "--sharded.inputs", 4, "--sharded.attempts", 255,
+        "--sharded.steps", 100_000, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert b"keys collide" in process.stderr.readline()
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == cli.INTERRUPTED
+    assert said.decode().splitlines()[-1] == "Interrupted. Nothing was saved."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_function_that_is_not_perfect_is_saved_and_said_so(words, tmp_path):
+    out = tmp_path / "x"
+    status, _, said = jaxhash(
+        "fit", words, "--out", out, "--sharded.inputs", 2, "--sharded.attempts", 1, "--sharded.steps", 20
+    )
+    assert status == cli.NOT_PERFECT
+    found = load(out)
+    assert found.collisions == 100 - len(np.unique(np.asarray(found(WORDS)))) > 0
+    assert f"{found.collisions} of 100 keys still collide" in said
+    assert f"best function found saved in {out}" in said
+
+
+def test_bad_input_is_one_line(words, saved, tmp_path, capfd):
+    (tmp_path / "twice").write_text("a\nb\na\n")
+    (tmp_path / "half.gz").write_bytes(gzip.compress(b"abc" * 1000)[:-9])
+    (tmp_path / "empty").mkdir()
+    for command, message in (
+        (cli.Fit(str(tmp_path / "twice"), tmp_path / "x"), "1 of 3 keys repeat"),
+        (cli.Fit("no-such-file", tmp_path / "x"), "no such file"),
+        (cli.Fit(str(words), saved), "exists; give another folder as --out"),
+        (cli.Fit(str(words), tmp_path / "x", bins=0), "num_bins=0"),
+        (cli.Hash(tmp_path / "empty", str(words)), "no checkpoint here"),
+        (cli.Hash(saved, str(tmp_path / "half.gz")), "Error: "),
+        (cli.Info(words), "Error: "),
+    ):
+        assert cli.run(command) == cli.BAD_INPUT
+        said = capfd.readouterr().err
+        assert message in said
+        assert said.count("\n") == 1, said
+    assert not (tmp_path / "x").exists()
+    assert cli.run(cli.Fit(str(tmp_path / "twice"), tmp_path / "x", drop_duplicates=True)) == cli.OK
+    assert load(tmp_path / "x").num_keys == 2
+
+
+def test_wrong_command_lines_and_help(capsys, monkeypatch):
+    for arguments, status in (([], 2), (["fit"], 2), (["fit", "a", "--out", "b", "--sharded.outputs", "9"], 2)):
+        monkeypatch.setattr(sys, "argv", ["jaxhash", *arguments])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        assert caught.value.code == status
+    monkeypatch.setattr(sys, "argv", ["jaxhash", "fit", "--help"])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    for option in ("--bins", "--out", "--method", "--seed", "--drop-duplicates", "--sharded.inputs"):
+        assert option in printed
