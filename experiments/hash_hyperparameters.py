@@ -40,7 +40,7 @@ class Config:
     words: int = 100
     """Words, the same in every iteration."""
     bins: int = 100
-    iterations: int = 200
+    iterations: int = 400
     episodes: int = 8
     """Tables filled in an iteration."""
     learning_rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)

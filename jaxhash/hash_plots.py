@@ -102,6 +102,7 @@ def _panel(axes: Axes, results: xr.Dataset, panel: Panel) -> None:
             ha="right",
             fontsize=8,
             color=plots.GREY,
+            bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.7},
         )
     if panel.log:
         axes.set_yscale("log")

@@ -25,8 +25,8 @@ REPORTS = 50
 class Record(NamedTuple):
     """What is noted of one iteration, before its update; in a history every array has a leading `iterations` axis."""
 
-    collisions: Int32[Array, "*iterations"]
-    """Of the bins drawn from the policy, mean over the iteration's episodes rounded down; keys - occupied bins."""
+    collisions: Float[Array, "*iterations"]
+    """Of the bins drawn from the policy, mean over the iteration's episodes; keys - occupied bins."""
     largest_bin: Int32[Array, "*iterations"]
     """Most keys in one bin, of the bins drawn in the first episode."""
     greedy_collisions: Int32[Array, "*iterations"]
@@ -49,7 +49,7 @@ def measure(
     num_bins = logits.shape[-1]
     greedy = jnp.argmax(logits, -1)
     return Record(
-        collisions=jax.vmap(table.collisions, (0, None))(bins, num_bins).mean().astype(jnp.int32),
+        collisions=jax.vmap(table.collisions, (0, None))(bins, num_bins).mean(),
         largest_bin=table.largest_bin(bins[0], num_bins),
         greedy_collisions=table.collisions(greedy, num_bins),
         greedy_largest_bin=table.largest_bin(greedy, num_bins),

@@ -89,7 +89,7 @@ class SoftActorCriticState(NamedTuple):
 class SoftActorCriticRecord(NamedTuple):
     """A `learner.Record`, and the temperature. The loss is the critics', of the iteration's last step."""
 
-    collisions: Int[Array, "*iterations"]
+    collisions: Float[Array, "*iterations"]
     largest_bin: Int[Array, "*iterations"]
     greedy_collisions: Int[Array, "*iterations"]
     greedy_largest_bin: Int[Array, "*iterations"]

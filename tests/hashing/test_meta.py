@@ -25,23 +25,27 @@ CONFIG = MetaConfig(
 )
 
 
+NETWORK, ADAM = make_network(CONFIG.network, 8), optax.adam(1e-2)
+
+
+@jax.jit
+def step(params, state):
+    """One step of a plain loop."""
+
+    def loss(params):
+        logits = NETWORK.apply(params, TOKENS)
+        return imitation_loss(logits, good_bins(jax.lax.stop_gradient(logits)))
+
+    updates, state = ADAM.update(jax.grad(loss)(params), state)
+    return optax.apply_updates(params, updates), state
+
+
 @pytest.fixture(scope="module")
 def loop():
     """Parameters after 0, 1, 2, ... steps of a plain loop, up to the first without collisions."""
-    network, optimiser = make_network(CONFIG.network, 8), optax.adam(1e-2)
-
-    @jax.jit
-    def step(params, state):
-        def loss(params):
-            logits = network.apply(params, TOKENS)
-            return imitation_loss(logits, good_bins(jax.lax.stop_gradient(logits)))
-
-        updates, state = optimiser.update(jax.grad(loss)(params), state)
-        return optax.apply_updates(params, updates), state
-
     path = [meta.fresh_params(CONFIG, jax.random.key(1), TOKENS)]
-    state = optimiser.init(path[0])
-    while len(set(np.asarray(network.apply(path[-1], TOKENS)).argmax(1).tolist())) < 8:
+    state = ADAM.init(path[0])
+    while len(set(np.asarray(NETWORK.apply(path[-1], TOKENS)).argmax(1).tolist())) < 8:
         after, state = step(path[-1], state)
         path.append(after)
     return path
@@ -60,16 +64,9 @@ def test_reptile_goes_part_of_the_way_to_what_a_key_set_leads_to(loop):
     key = jax.random.key(3)
     params, history = jax.jit(meta.make_train(CONFIG))(key, TOKENS)
     start = meta.fresh_params(CONFIG, jax.random.split(key)[0], TOKENS)
-    network, optimiser = make_network(CONFIG.network, 8), optax.adam(1e-2)
-    after, state = start, optimiser.init(start)
-    for _ in range(2):
-
-        def loss(params):
-            logits = network.apply(params, TOKENS)
-            return imitation_loss(logits, good_bins(jax.lax.stop_gradient(logits)))
-
-        updates, state = optimiser.update(jax.grad(loss)(after), state)
-        after = optax.apply_updates(after, updates)
+    after, state = start, ADAM.init(start)
+    for _ in range(CONFIG.inner_steps):
+        after, state = step(after, state)
     for found, first, last in zip(*map(jax.tree.leaves, (params, start, after)), strict=True):
         np.testing.assert_allclose(found, first + 0.5 * (last - first), atol=1e-5)
     assert history.collisions.shape == (1,)
