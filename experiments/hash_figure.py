@@ -181,7 +181,7 @@ def summary(title: str, rows: Sequence[tuple[str, xr.Dataset]], variables: dict[
             for variable in variables:
                 values = results[variable].sel(variant=variant).dropna("iteration", how="all")
                 first, seeds = values[:, :1], values[:, -last:].mean("iteration")
-                text = f"{float(first.mean()):,.1f} -> {float(seeds.mean()):,.1f} +- {float(seeds.std()):,.1f}"
+                text = f"{float(first.mean()):.4g} -> {float(seeds.mean()):.4g} +- {float(seeds.std()):.2g}"
                 cells.append(text if values.size else "")
             table.add_row(" ".join(filter(None, (row, str(variant)))), *cells)
     return table

@@ -14,7 +14,6 @@ guesses on words held out): the learner works, there is nothing to generalise.
 import math
 from dataclasses import dataclass, field, replace
 
-import numpy as np
 from rich.console import Console
 
 from experiments import hash_figure
@@ -44,6 +43,8 @@ class Config:
     """PYTHONHASHSEED of the hash that is imitated."""
     few: int = 1000
     """Words in the small key set."""
+    few_iterations: int = 200
+    """Optimiser steps on the small key set."""
     learning_rate: float = 1e-3
     """Adam's step size."""
     hidden: tuple[int, ...] = (200, 300)
@@ -70,7 +71,7 @@ def body(config: Config) -> None:
         f"{len(some):,} words": hash_figure.train(
             f"{len(some):,} words",
             imitate.make_train,
-            replace(learner, held_out=max(1, len(some) // 10)),
+            replace(learner, iterations=config.few_iterations, held_out=max(1, len(some) // 10)),
             config.common,
             tokenize(some, tokens.characters.shape[1]),
             bins[: len(some)],
@@ -84,12 +85,11 @@ def body(config: Config) -> None:
         Panel("accuracy", "accuracy, words trained on", 1 / config.bins, "guessing"),
     ]
     title = f"Imitating Python's hash modulo {config.bins:,}, {config.common.seeds} seeds"
-    figure = hash_plots.curves([("", results)], [panels], title)
+    rows = [(name, results.sel(variant=[name])) for name in histories]
+    figure = hash_plots.curves(rows, [panels] * len(rows), title)
     hash_figure.save(NAME, config.common, {"results": results}, {NAME: figure})
     columns = {"loss": "loss (nats)", "held_out_loss": "held out", "accuracy": "accuracy"}
-    Console().print(hash_figure.summary(f"{title}; guessing: {guess:.3f} nats", [("", results)], columns))
-    loss = results["loss"].sel(variant=many)[:, -100:]
-    Console().print(f"Loss over the last 100 steps on {many}: {float(loss.mean()):.3f}, swings by {np.std(loss):.3f}.")
+    Console().print(hash_figure.summary(f"{title}; guessing: {guess:.3f} nats", [("", results)], columns, last=100))
 
 
 def main(arguments: list[str] | None = None) -> None:
