@@ -13,6 +13,8 @@ from jaxhash.hashing.keys import tokenize
 from jaxhash.hashing.policies import NetworkConfig, alphabet_of, sample
 from jaxhash.hashing.reinforce import CREDITS, ReinforceConfig, Tuning, advantage, policy_gradient_loss
 
+# These programs run for milliseconds: they are compiled without optimisation, which is what takes the time.
+QUICKLY = {"xla_backend_optimization_level": "0"}
 OUTCOMES = np.array(list(product(range(3), repeat=3)), np.int32)
 LOGITS = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
 
@@ -133,9 +135,11 @@ def test_tunings_trained_in_one_program_equal_single_trainings():
     )
     rates, bonuses, baselines = np.array([[1e-3, 1e-2], [0.0, 0.5], [0.0, 1.0]], np.float32)
     train = jax.vmap(reinforce.make_train_tuned(config), (None, None, 0))
-    together = jax.jit(train)(jax.random.key(3), tokens, Tuning(*map(jnp.asarray, (rates, bonuses, baselines))))[1]
+    together = jax.jit(train, compiler_options=QUICKLY)(
+        jax.random.key(3), tokens, Tuning(*map(jnp.asarray, (rates, bonuses, baselines)))
+    )[1]
     alone = dataclasses.replace(config, tuning=Tuning(1e-2, 0.5, 1.0))
-    _, history = jax.jit(reinforce.make_train(alone))(jax.random.key(3), tokens)
+    _, history = jax.jit(reinforce.make_train(alone), compiler_options=QUICKLY)(jax.random.key(3), tokens)
     np.testing.assert_allclose(together.loss[1], history.loss, rtol=1e-3, atol=1e-4)
     assert not np.allclose(together.loss[0], together.loss[1])
 
