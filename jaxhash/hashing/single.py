@@ -3,8 +3,8 @@
 "Neural Hash Functions" (A. Museth, CS285), Figure 6: two hidden layers of 300. Here the inputs are the 64 bits of a
 key's fingerprint as signs, hidden units are signs of sums, weights are small integers. The hidden layers stay as drawn;
 the output layer learns. It is competitive learning: every key is shown a good action, its own bin if it came first to
-it, else the empty bin that the policy likes best (conflicts settled in rounds), and the weights of that bin move
-towards the key, those of a bin that it shared away from it.
+it, else the empty bin that the policy likes best (conflicts settled in rounds). The weights of that bin move towards
+the key unless they stand well apart already; those of a bin that it shared move away from it if that is not enough.
 """
 
 from dataclasses import dataclass
@@ -58,7 +58,9 @@ def hidden_units(policy: Single, prints: UInt32[Array, "n 2"]) -> Int8[Array, "n
     bits = (prints[:, :, None] >> jnp.arange(32, dtype=jnp.uint32)) & 1
     units = (bits.reshape(-1, FINGERPRINT_BITS).astype(jnp.int8) * 2 - 1).astype(jnp.int8)
     for weights in (policy.first, policy.second):
-        units = jnp.where(_product(units, jnp.asarray(weights)) > 0, 1, -1).astype(jnp.int8)
+        # Every other unit takes a sum of 0 for positive, so that units are as often 1 as -1.
+        sums = _product(units, jnp.asarray(weights)) + jnp.arange(weights.shape[1], dtype=jnp.int32) % 2
+        units = jnp.where(sums > 0, 1, -1).astype(jnp.int8)
     return units
 
 
@@ -90,10 +92,15 @@ def train(policy: Single, units: Int8[Array, "n hidden"], bins: Int32[Array, " n
     owner = jnp.full(num_seats, n, jnp.int32).at[bins].min(order)
     settled = owner[bins] == order
     shown = settle(output, units, jnp.where(settled, bins, num_seats))
-    away = jnp.where(settled, num_seats, bins)
     weights = output.astype(jnp.int32).T
-    weights = weights.at[shown].add(units.astype(jnp.int32))
-    weights = weights.at[away].add(-units.astype(jnp.int32), mode="drop")
+    units = units.astype(jnp.int32)
+    liked, worth = ((weights[b] * units).sum(1, dtype=jnp.int32) for b in (bins, shown))
+    # Columns stay short, for a long one draws keys from everywhere: only what one step towards the key does not mend
+    # is pushed away, and a key that is well apart from the others is left as it is.
+    one_step = units.shape[1]
+    towards = jnp.where(~settled | (worth < one_step), shown, num_seats)
+    away = jnp.where(~settled & (worth + one_step <= liked), bins, num_seats)
+    weights = weights.at[towards].add(units, mode="drop").at[away].add(-units, mode="drop")
     return policy._replace(output=jnp.clip(weights, -127, 127).T.astype(jnp.int8))
 
 

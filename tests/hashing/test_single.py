@@ -18,7 +18,8 @@ def numpy_seats(policy, words):
     bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little").astype(np.int64)
     units = 2 * bits - 1
     for weights in (policy.first, policy.second):
-        units = np.where(units @ np.asarray(weights, np.int64) > 0, 1, -1)
+        sums = units @ np.asarray(weights, np.int64)
+        units = np.where(sums + np.arange(sums.shape[1]) % 2 > 0, 1, -1)
     return (units @ np.asarray(policy.output, np.int64)).argmax(1)
 
 
