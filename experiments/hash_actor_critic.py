@@ -1,9 +1,10 @@
 """The study's figure 3: Actor-Critic, 1,000 words in 1,000 bins.
 
 Figure 3 of A. Museth, "Neural Hash Functions" (CS285): similar to Policy Gradient, or worse. The critic reads a word
-and cannot know the table, so what it expects is nearly the same for every word.
+and cannot know the table, so what it expects is nearly the same for every word. Measured, 3 seeds, 200 iterations:
+collisions stay at chance (368; 373 +- 1 at the end), fullest bin 5 to 7.
 
-    python -m experiments.hash_actor_critic                       # TIME
+    python -m experiments.hash_actor_critic                       # 54 s on 2 cores
     python -m experiments.hash_actor_critic --iterations 1000     # the study's longer run
 """
 
@@ -58,7 +59,7 @@ def body(config: Config) -> None:
     panels = [
         Panel("collisions", "collisions, bins drawn", chance, "chance"),
         Panel("largest_bin", "keys in the fullest bin"),
-        Panel("loss", "critic's mean squared error", log=True),
+        Panel("loss", "critic's mean squared error"),
     ]
     title = f"Actor-critic, {config.words:,} words in {config.bins:,} bins, {config.common.seeds} seeds"
     figure = hash_plots.curves([("", results)], [panels], title)

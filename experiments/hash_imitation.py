@@ -6,7 +6,7 @@ SipHash-1-3 with PYTHONHASHSEED=<salt>, so that the figure is the same in every 
 words that are never trained on, and the same learner on a thousand words only, which it learns by heart (and still
 guesses on words held out): the learner works, there is nothing to generalise.
 
-    python -m experiments.hash_imitation                      # TIME
+    python -m experiments.hash_imitation                      # 50 s on 2 cores
     python -m experiments.hash_imitation --keys english       # without a download: 10,902 words, which it starts to
                                                               # learn by heart after some epochs
 """

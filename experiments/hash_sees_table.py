@@ -2,9 +2,11 @@
 
 Figure 5 of A. Museth, "Neural Hash Functions" (CS285): collisions fall clearly, and more slowly for 1,000. **What is
 learned is no hash function**: the bin of a word depends on the words before it. The lookup of a word would have to
-replay all that came before.
+replay all that came before. Measured, 3 seeds: 100/100 falls from 42.6 collisions to 7.2 +- 1.6 in 500 iterations
+(chance: 36.6); 1,000/1,000 only comes from 394 to chance (368) in 200 iterations. There each episode says ten times
+less about each bin, and a single seed was still at 365 +- 4 after 500 iterations.
 
-    python -m experiments.hash_sees_table                                     # TIME
+    python -m experiments.hash_sees_table                                     # 75 s on 2 cores
     python -m experiments.hash_sees_table --large-iterations 1000             # longer at 1,000/1,000
 """
 
