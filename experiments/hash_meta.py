@@ -3,9 +3,11 @@
 The future work of A. Museth, "Neural Hash Functions" (CS285), names meta-learning. Reptile (arXiv 1803.02999) learns
 an initialisation over many small key sets; then new key sets, of words that no key set of the training had, are
 learned from it and from a random initialisation, each to its perfect hash, and the iterations are counted. The same
-key sets are learned both ways, so the test is Wilcoxon's signed-rank test on pairs.
+key sets are learned both ways, so the test is Wilcoxon's signed-rank test on pairs. Measured, 300 key sets of 32 words
+in 32 bins: 19.5 iterations from a random initialisation, 8.9 from Reptile's, p = 6e-49. Both use the same step size,
+which was not tuned for either.
 
-    python -m experiments.hash_meta                     # TIME
+    python -m experiments.hash_meta                     # 55 s on 2 cores
 """
 
 from dataclasses import dataclass, field

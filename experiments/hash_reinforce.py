@@ -7,7 +7,7 @@ seeds, 200 iterations (chance: 368 collisions): the first goes from 368 collisio
 seed ends with all words in one bin, 999 collisions); the second stays at 369 +- 1. Neither nears a perfect hash.
 
     python -m experiments.hash_reinforce                          # 51 s on 2 cores
-    python -m experiments.hash_reinforce --iterations 1000        # the study's longer run, 4 min
+    python -m experiments.hash_reinforce --iterations 1000        # the study's longer run, about 4 min
     python -m experiments.hash_reinforce --reader embedding       # a policy that embeds characters
 """
 
