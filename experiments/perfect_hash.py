@@ -64,7 +64,8 @@ class Config:
 def measure(config: Config, console: Console) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
     """One row a training, and one row a report of a training (its collisions so far).
 
-    Seconds are those of the whole fit, with compilation and the check of every key; the second training of a size and method has it behind it.
+    Seconds are those of the whole fit, with compilation and the check of every key; the second training of a size and
+    method has the compilation behind it.
     """
     try:
         words = load_keys(config.keys)
@@ -101,7 +102,7 @@ def measure(config: Config, console: Console) -> tuple[list[dict[str, object]], 
                 )
                 curves += [
                     {**row, "seconds": round(r.seconds, 3), "steps": r.steps, "collisions": r.collisions}
-                    for r in reports
+                    for r in {r.steps: r for r in reports}.values()
                 ]
                 console.print(
                     f"{method}, {size:,} words: {hasher.collisions:,} collisions after {seconds:.1f} s",
@@ -138,6 +139,7 @@ def draw_figure(curves: list[dict[str, object]], config: Config) -> Figure:
         )
         if method == "sharded":
             panel.set_xscale("symlog", linthresh=16)
+            panel.set_xlim(left=0)
         else:
             panel.xaxis.get_major_locator().set_params(integer=True)
         panel.grid(alpha=0.25)
