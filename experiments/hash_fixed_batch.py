@@ -39,9 +39,11 @@ class Config:
     """Words of figure 7."""
     figure_7_an_iteration: int = 1000
     """Words placed in an iteration of figure 7, and bins."""
-    figure_7_iterations: int = 150
+    figure_7_iterations: int = 120
     learning_rate: float = 1e-3
-    """Adam's step size."""
+    """Adam's step size in REINFORCE."""
+    guided_learning_rate: float = 1.5e-3
+    """Adam's step size at first where good bins are shown."""
     episodes: int = 16
     """Tables REINFORCE fills in an iteration, for its baseline."""
 
@@ -87,7 +89,11 @@ def train(config: Config, figure: str, num_words: int, bins: int, iterations: in
         network=network,
     )
     shown = GuidedConfig(
-        num_bins=bins, iterations=iterations, batch_size=bins, learning_rate=config.learning_rate, network=network
+        num_bins=bins,
+        iterations=iterations,
+        batch_size=bins,
+        learning_rate=config.guided_learning_rate,
+        network=network,
     )
     histories = {
         "REINFORCE": hash_figure.train(f"{figure}, REINFORCE", reinforce.make_train, plain, config.common, tokens)[1],
