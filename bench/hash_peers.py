@@ -1,0 +1,82 @@
+"""What one would use instead of a neural hash, and the study's own; each is None where its package is missing."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxhash.hashing.keys import Tokens
+
+HIDDEN = 300
+TORCH_BATCH = 10_000
+# The densest that phobic 0.4 built for the dictionary; with a load factor of 1 or 0.99 it gave up after a minute.
+PHOBIC = {"load_factor": 0.95, "bucket_size": 6, "seed": 1}
+
+
+def xxhash_loop(num_bins: int) -> Callable[[Sequence[str]], list[int]] | None:
+    """XXH3 of each word, through the package a Python user would take."""
+    try:
+        from xxhash import xxh3_64_intdigest
+    except ImportError:
+        return None
+    return lambda words: [xxh3_64_intdigest(word.encode()) % num_bins for word in words]
+
+
+def study_policy(words: Sequence[str], num_bins: int) -> Callable[[Sequence[str]], np.ndarray] | None:
+    """The study's policy in plain PyTorch: one-hot characters, two layers of 300, argmax over the bins.
+
+    Source: "Neural Hash Functions" (A. Museth), as in Figure 6; the weights are as drawn, which costs the same.
+    """
+    try:
+        import torch
+    except ImportError:
+        return None
+    longest = max(map(len, words))
+    place = {character: i for i, character in enumerate(sorted(set("".join(words))), 1)}
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(longest * (len(place) + 1), HIDDEN),
+        torch.nn.ReLU(),
+        torch.nn.Linear(HIDDEN, HIDDEN),
+        torch.nn.ReLU(),
+        torch.nn.Linear(HIDDEN, num_bins),
+    )
+
+    def run(some: Sequence[str]) -> np.ndarray:
+        bins = []
+        with torch.inference_mode():
+            for start in range(0, len(some), TORCH_BATCH):
+                rows = [
+                    [place[c] for c in word] + [0] * (longest - len(word)) for word in some[start : start + TORCH_BATCH]
+                ]
+                one_hot = torch.nn.functional.one_hot(torch.tensor(rows), len(place) + 1)
+                bins.append(net(one_hot.flatten(1).float()).argmax(1))
+        return torch.cat(bins).numpy()
+
+    return run
+
+
+class Phobic:
+    """A compiled perfect hash of the same dictionary: of words, and of words as rows of characters."""
+
+    def __init__(self, build: Callable[..., Any], words: Sequence[str], tokens: Tokens) -> None:
+        self._of_words = build(words, **PHOBIC)
+        self._of_rows = build([row.tobytes() for row in np.asarray(tokens.characters)], **PHOBIC)
+        self.bits_per_key: float = self._of_words.bits_per_key
+
+    def of_words(self, words: Sequence[str]) -> list[int]:
+        """The slot of each word."""
+        return self._of_words.lookup(words)
+
+    def of_tokens(self, tokens: Tokens) -> np.ndarray:
+        """The slot of each row of characters, of the width it was built with."""
+        return self._of_rows.lookup_fixed(tokens.characters)
+
+
+def phobic(words: Sequence[str], tokens: Tokens) -> Phobic | None:
+    """PHOBIC (Hermann et al., ESA 2024) as the package `phobic` has it, in C."""
+    try:
+        from phobic import build
+    except ImportError:
+        return None
+    return Phobic(build, words, tokens)
