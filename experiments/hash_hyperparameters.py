@@ -3,9 +3,11 @@
 The future work of A. Museth, "Neural Hash Functions" (CS285), names hyper-parameters and character embeddings. All
 values of learning rate, entropy bonus and baseline are trained side by side, as one `vmap` of one compiled program,
 on the same words again and again (per-key credit). The map shows the collisions that are left under the most
-probable bins. With the best of them, one-hot positions and character embeddings are then compared.
+probable bins. With the best of them, one-hot positions and character embeddings are then compared. Measured, 60
+combinations, 3 seeds, 100 words in 100 bins, 400 iterations: the fewest left are 44 of 100 (learning rate 3e-4, entropy
+bonus 3, baseline 1), more than the 36.6 of chance; one-hot positions 44.8 +- 1, embeddings 45.0 +- 2.9.
 
-    python -m experiments.hash_hyperparameters                    # TIME
+    python -m experiments.hash_hyperparameters                    # 67 s on 2 cores
 """
 
 from collections.abc import Callable

@@ -4,9 +4,10 @@ Figure 1 of A. Museth, "Neural Hash Functions" (CS285): two hidden layers of 200
 words; the loss oscillates about log(1,000) = 6.907 nats, which is guessing. What is imitated is CPython's salted
 SipHash-1-3 with PYTHONHASHSEED=<salt>, so that the figure is the same in every process. Two more lines: the loss on
 words that are never trained on, and the same learner on a thousand words only, which it learns by heart (and still
-guesses on words held out): the learner works, there is nothing to generalise.
+guesses on words held out): the learner works, there is nothing to generalise. Measured, 3 seeds, last 100 of 600 steps:
+6.902 nats on the words trained on, 6.912 on words held out; the thousand words are known (98 %) after 200 steps.
 
-    python -m experiments.hash_imitation                      # 50 s on 2 cores
+    python -m experiments.hash_imitation                      # 56 s on 2 cores
     python -m experiments.hash_imitation --keys english       # without a download: 10,902 words, which it starts to
                                                               # learn by heart after some epochs
 """
