@@ -3,7 +3,7 @@
 Figures 6 and 7 of A. Museth, "Neural Hash Functions" (CS285). Figure 7: the same 3,000 words, 1,000 an iteration,
 1,000 bins; figure 6: the same 10,000 words, which took the study 5 h 40 min. Two learners side by side: REINFORCE with
 per-key credit and a baseline, and the one that is shown good bins (`jaxhash/hashing/guided.py`). Figure 6 has 1,000
-words unless it is told otherwise: the study's 10,000 take minutes, and `jaxhash fit` does them in less. Measured, 3
+words unless it is told otherwise; `jaxhash fit` is the command for the study's 10,000. Measured, 3
 seeds, collisions under the policy's most probable bins: where good bins are shown, 856 -> 0 on every seed (figure 6,
 25 iterations; figure 7, 120); REINFORCE 856 -> 841 and 856 -> 797 in as many iterations, its draws still at chance.
 
