@@ -1,50 +1,61 @@
 """Any number of keys of any length -> batches of few shapes, so that new sizes are not compiled again."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import Int
 
-from jaxhash.hashing.keys import Tokens, tokenize
+from jaxhash.hashing.keys import Flat, Tokens, windows
 
 MAX_ROWS = 2**16
 MIN_ROWS = 2**4
-MIN_LENGTH = 2**6
+LENGTHS = (2**5, 2**6)
+"""The shortest lengths; most words are no longer than the first."""
 MAX_BYTES = 2**26
 """Memory for the characters of a batch, unless one key alone is longer."""
 
+Places = slice | Int[np.ndarray, " n"]
 
-def batches(keys: Sequence[bytes]) -> Iterator[tuple[Int[np.ndarray, " n"], Tokens]]:
-    """Keys as padded tokens, with the place of each in `keys`.
 
-    Keys of about the same length travel together, so that one very long key does not widen all others. The first
-    n rows of a batch are the keys at those n places; the rows below are padding.
+def batches(flat: Flat) -> Iterator[tuple[Places, Tokens]]:
+    """Keys as padded tokens, with the place of each among the keys; the rows below those of the places are padding.
+
+    Keys of about the same length travel together, so that one very long key does not widen all others. Characters
+    after a key's end are not zero: `fingerprint` does not read them.
     """
-    lengths = np.fromiter(map(len, keys), np.int64, len(keys))
-    buckets = np.array([padded_length(int(length)) for length in np.unique(lengths)])
-    widths = buckets[np.searchsorted(np.unique(lengths), lengths)] if len(keys) else lengths
-    for width in np.unique(widths):
-        places = np.flatnonzero(widths == width)
-        at_a_time = max_rows(int(width))
-        for start in range(0, len(places), at_a_time):
-            some = places[start : start + at_a_time]
-            yield some, pad_rows(tokenize([keys[i] for i in some.tolist()], int(width)))
+    longest = padded_length(int(flat.lengths.max(initial=0)))
+    shorter, length = -1, LENGTHS[0]
+    while length <= longest:
+        alone = length == longest and shorter < 0
+        places = None if alone else np.flatnonzero((flat.lengths > shorter) & (flat.lengths <= length))
+        n, at_a_time = len(flat.lengths) if places is None else len(places), max_rows(length)
+        for start in range(0, n, at_a_time):
+            some = slice(start, min(start + at_a_time, n)) if places is None else places[start : start + at_a_time]
+            yield some, pad_rows(windows(Flat(flat.text, flat.starts[some], flat.lengths[some]), length))
+        shorter, length = length, padded_length(length + 1)
 
 
 def split(tokens: Tokens) -> Iterator[tuple[slice, Tokens]]:
     """Tokens on the host as padded batches of consecutive keys, with the place of each."""
-    n, length = tokens.characters.shape
+    characters, lengths = np.asarray(tokens.characters), np.asarray(tokens.lengths)
+    n, length = characters.shape
     width = padded_length(length)
-    wide = np.pad(np.asarray(tokens.characters), [(0, 0), (0, width - length)])
     at_a_time = max_rows(width)
     for start in range(0, n, at_a_time):
         some = slice(start, min(start + at_a_time, n))
-        yield some, pad_rows(Tokens(wide[some], np.asarray(tokens.lengths)[some]))
+        wide = np.zeros((some.stop - start, width), np.uint8)
+        wide[:, :length] = characters[some]
+        yield some, pad_rows(Tokens(wide, lengths[some]))
+
+
+def count(places: Places) -> int:
+    """How many places these are."""
+    return places.stop - places.start if isinstance(places, slice) else len(places)
 
 
 def padded_length(length: int) -> int:
-    """The least of 64, 256, 1024, ... that holds so many characters."""
-    return _power_of_four(length, MIN_LENGTH)
+    """The least of 32, 64, 256, 1024, ... that holds so many characters."""
+    return LENGTHS[0] if length <= LENGTHS[0] else _power_of_four(length, LENGTHS[1])
 
 
 def max_rows(length: int) -> int:
@@ -56,6 +67,8 @@ def pad_rows(tokens: Tokens) -> Tokens:
     """Tokens with empty keys below, up to the least of 16, 64, 256, ... rows."""
     n, length = tokens.characters.shape
     rows = min(_power_of_four(n, MIN_ROWS), max_rows(length)) - n
+    if not rows:
+        return tokens
     return Tokens(np.pad(tokens.characters, [(0, rows), (0, 0)]), np.pad(tokens.lengths, (0, rows)))
 
 

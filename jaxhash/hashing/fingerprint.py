@@ -26,7 +26,7 @@ def fingerprint(tokens: Tokens, seed: UInt32[Array, ""]) -> UInt32[Array, "n 2"]
     """64 bits of each key, in two words. Cost: 2 mixes for every 4 characters.
 
     Args:
-        tokens: n keys; on a device or not.
+        tokens: n keys; on a device or not. Characters after a key's end are not read.
         seed: another seed is another function.
     """
     characters = jnp.asarray(tokens.characters)
@@ -34,6 +34,10 @@ def fingerprint(tokens: Tokens, seed: UInt32[Array, ""]) -> UInt32[Array, "n 2"]
     padded = jnp.pad(characters, [(0, 0), (0, num_words * BYTES_PER_WORD - characters.shape[1])])
     words = jax.lax.bitcast_convert_type(padded.reshape(-1, num_words, BYTES_PER_WORD), jnp.uint32)
     lengths = jnp.asarray(tokens.lengths).astype(jnp.uint32)
+    left = lengths.astype(jnp.int32)[:, None] - BYTES_PER_WORD * jnp.arange(num_words, dtype=jnp.int32)
+    # 0 to 4 characters of each word are the key's; a shift by 32 bits would be undefined, hence two by half.
+    unread = 4 * (BYTES_PER_WORD - jnp.clip(left, 0, BYTES_PER_WORD)).astype(jnp.uint32)
+    words = words & (jnp.uint32(0xFFFFFFFF) >> unread >> unread)
     place = jnp.arange(1, num_words + 1, dtype=jnp.uint32) * jnp.uint32(_GOLDEN)
 
     def lane(constant: int) -> Array:

@@ -8,22 +8,22 @@ A saved hasher carries some keys with their bins, which are computed again when 
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Int32
+from jaxtyping import Array, Int32
 
 from jaxhash import checkpoint
 from jaxhash.checkpoint import CheckpointError
 from jaxhash.hashing import sharded, single
-from jaxhash.hashing.batches import batches, split
+from jaxhash.hashing.batches import Places, batches, count, split
 from jaxhash.hashing.fingerprint import fingerprint
-from jaxhash.hashing.keys import Tokens, encode_keys
-from jaxhash.hashing.sharded import Sharded
+from jaxhash.hashing.keys import Tokens, flatten
+from jaxhash.hashing.sharded import Lookup, Sharded
 from jaxhash.hashing.single import Single
 
 FORMAT = 1
@@ -65,20 +65,20 @@ class Hasher:
         Raises:
             TypeError, ValueError: as `keys.encode_keys`.
         """
-        parts: Sequence[tuple[Int[np.ndarray, " some"] | slice, Tokens]]
+        parts: Iterator[tuple[Places, Tokens]]
         if isinstance(keys, Tokens):
             if isinstance(keys.characters, jax.Array):
                 return _jitted(self._arrays, keys)
-            n, parts = len(keys.lengths), list(split(keys))
+            n, parts = len(keys.lengths), split(keys)
         else:
-            listed = encode_keys(keys)
-            n, parts = len(listed), list(batches(listed))
+            flat = flatten(keys)
+            n, parts = len(flat.lengths), batches(flat)
         arrays = self._arrays
-        # Every batch is on its way before the first is waited for.
+        # While the device works on one batch, the host prepares the next; none is waited for until all are under way.
         found = [(places, _jitted(arrays, tokens)) for places, tokens in parts]
         bins = np.empty(n, np.int32)
         for places, some in found:
-            bins[places] = np.asarray(some)[: places.stop - places.start if isinstance(places, slice) else len(places)]
+            bins[places] = np.asarray(some)[: count(places)]
         return jnp.asarray(bins)
 
     def apply(self, tokens: Tokens) -> Int32[Array, " n"]:
@@ -107,8 +107,12 @@ class Hasher:
 
     @functools.cached_property
     def _arrays(self) -> "_Arrays":
-        sizes = (np.uint32(self.seed), np.int32(max(self.num_keys, self.num_bins)), np.int32(self.num_bins))
-        return _Arrays(*jax.device_put((self.policy, *sizes)))
+        tables: Lookup | Single
+        if isinstance(self.policy, Sharded):
+            tables = sharded.lookup(self.policy, max(self.num_keys, self.num_bins))
+        else:
+            tables = self.policy
+        return _Arrays(*jax.device_put((tables, np.uint32(self.seed), np.int32(self.num_bins))))
 
     def save(self, path: str | Path) -> None:
         """Write the hasher to the new folder `path`, whole or not at all.
@@ -185,11 +189,10 @@ def floor_bits_per_key(load: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class _Arrays:
-    """What a hasher computes with. The sizes are arrays as well: another number of bins is not compiled again."""
+    """What a hasher computes with. Sizes are arrays as well: another number of bins is not compiled again."""
 
-    policy: Sharded | Single
+    tables: Lookup | Single
     seed: Array
-    num_seats: Array
     num_bins: Array
 
 
@@ -198,10 +201,8 @@ jax.tree_util.register_dataclass(_Arrays)
 
 def _bins(arrays: _Arrays, tokens: Tokens) -> Int32[Array, " n"]:
     prints = fingerprint(tokens, arrays.seed)
-    if isinstance(arrays.policy, Sharded):
-        seats = sharded.seats(arrays.policy, prints, arrays.num_seats)
-    else:
-        seats = single.seats(arrays.policy, prints)
+    tables = arrays.tables
+    seats = sharded.seats(tables, prints) if isinstance(tables, Lookup) else single.seats(tables, prints)
     # Where bins are fewer than keys, the seats of a perfect hash are dealt out to the bins in turn.
     return seats % arrays.num_bins
 

@@ -30,6 +30,7 @@ MAX_KEYS = 32
 """Keys of a shard at most: which of its bins are taken is one 32-bit word."""
 STEPS_BETWEEN_REFILLS = 16
 """Steps after which shards that are done make room for others."""
+CELLS_PER_SHARD = 2
 _NOTHING = np.uint32(0xFFFFFFFF)
 
 
@@ -115,22 +116,83 @@ class TrainState(NamedTuple):
     """Keys - occupied bins under the best policy so far; untrained, all keys of a shard share its first bin."""
 
 
-def seats(policy: Sharded, prints: UInt32[Array, "n 2"], num_seats: Int32[Array, ""]) -> Int32[Array, " n"]:
-    """The bin of each fingerprint among `num_seats`, at least as many as there are keys.
+@dataclass(frozen=True)
+class Lookup:
+    """A policy laid out for fast reading: `seats` finds shards in it without a search."""
 
-    Cost a key: log2(shards) comparisons to find the shard, inputs * outputs bytes read and as many additions.
+    cells: Int32[Array | np.ndarray, " cells"]
+    """The 32-bit words cut into equal cells: the shard in which each of them begins."""
+    thresholds: UInt32[Array | np.ndarray, " padded"]
+    attempts: UInt8[Array | np.ndarray, " shards"]
+    weights: Int8[Array | np.ndarray, "shards inputs 8"]
+    """Outputs padded to 8, which processors read at once."""
+    starts: Int32[Array | np.ndarray, " shards"]
+    """First bin of each shard."""
+    rooms: Int32[Array | np.ndarray, " shards"]
+    """Bins of each shard."""
+    probes: int
+    """Shards that begin within a cell, at most."""
+    num_outputs: int
+
+
+jax.tree_util.register_dataclass(
+    Lookup,
+    data_fields=["cells", "thresholds", "attempts", "weights", "starts", "rooms"],
+    meta_fields=["probes", "num_outputs"],
+)
+
+
+def lookup(policy: Sharded, num_seats: int) -> Lookup:
+    """The look-up tables of a policy for `num_seats` bins, at least as many as there are keys; on the host."""
+    weights, attempts, thresholds, sizes = (np.asarray(a) for a in policy)
+    num_shards, _, num_outputs = weights.shape
+    cell_bits = max((CELLS_PER_SHARD * num_shards - 1).bit_length(), 1)
+    begin = np.arange(2**cell_bits, dtype=np.uint32) << np.uint32(32 - cell_bits)
+    cells, last = (
+        (np.searchsorted(thresholds, words, side="right") - 1).astype(np.int32)
+        for words in (begin, begin + np.uint32(2 ** (32 - cell_bits) - 1))
+    )
+    probes = int((last - cells).max())
+    starts, rooms = (np.asarray(a) for a in _rooms(sizes, np.int32(num_seats)))
+    return Lookup(
+        cells,
+        # Beyond the last shard, no word reaches the threshold (and should one equal it, `seats` stays in range).
+        np.pad(thresholds, (0, probes), constant_values=_NOTHING),
+        attempts,
+        np.pad(weights, [(0, 0), (0, 0), (0, 8 - num_outputs)]),
+        starts,
+        rooms,
+        probes,
+        num_outputs,
+    )
+
+
+def seats(tables: Lookup, prints: UInt32[Array, "n 2"]) -> Int32[Array, " n"]:
+    """The bin of each fingerprint.
+
+    Cost a key: 1 + probes reads to find the shard, inputs * 8 bytes of weights, and as many additions.
     """
-    _, num_inputs, num_outputs = policy.weights.shape
-    shard = jnp.searchsorted(policy.thresholds, prints[:, 0], side="right").astype(jnp.int32) - 1
-    attempts = jnp.asarray(policy.attempts)[shard]
-    signs = _signs(_inputs(prints[:, 0], prints[:, 1], attempts, num_inputs), num_inputs)
-    logits = (jnp.asarray(policy.weights)[shard].astype(jnp.int32) * signs.T[:, :, None]).sum(1, dtype=jnp.int32)
-    starts, room = _rooms(jnp.asarray(policy.sizes), num_seats)
-    mine = room[shard]
-    slot = _code(logits.T) * jnp.minimum(mine, MAX_KEYS) >> num_outputs
+    first, second = jnp.asarray(prints)[:, 0], jnp.asarray(prints)[:, 1]
+    num_shards, num_inputs, _ = tables.weights.shape
+
+    def read(table: Array | np.ndarray, index: Array) -> Array:
+        return jnp.asarray(table).at[index].get(mode="promise_in_bounds")
+
+    cell_bits = tables.cells.shape[0].bit_length() - 1
+    begin = read(tables.cells, first >> (32 - cell_bits))
+    shard = begin
+    for probe in range(1, tables.probes + 1):
+        shard = shard + (read(tables.thresholds, begin + probe) <= first)
+    shard = jnp.minimum(shard, num_shards - 1)
+    inputs = _inputs(first, second, read(tables.attempts, shard), num_inputs)
+    signs = ((inputs[:, None] >> jnp.arange(num_inputs, dtype=jnp.uint32)) & 1).astype(jnp.int16) * 2 - 1
+    # 32 inputs of 127 at most stay far within 16 bits.
+    logits = (read(tables.weights, shard).astype(jnp.int16) * signs[:, :, None]).sum(1, dtype=jnp.int16)
+    mine = read(tables.rooms, shard)
+    slot = _code(logits.T[: tables.num_outputs]) * jnp.minimum(mine, MAX_KEYS) >> tables.num_outputs
     # slot * mine // 32 without a product that leaves 32 bits; where mine <= 32 the slot is the bin.
     spread = slot * (mine // MAX_KEYS) + (slot * (mine % MAX_KEYS)) // MAX_KEYS
-    return starts[shard] + jnp.where(mine > MAX_KEYS, spread, slot)
+    return read(tables.starts, shard) + jnp.where(mine > MAX_KEYS, spread, slot)
 
 
 def cut(numbers: UInt64[np.ndarray, " n"], num_seats: int, keys_per_shard: int) -> Shards:

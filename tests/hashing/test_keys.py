@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jaxhash.datafiles import DataError, DataFile
 from jaxhash.hashing import keys as module
-from jaxhash.hashing.keys import distinct, encode_keys, load_keys, read_keys, read_lines, tokenize
+from jaxhash.hashing.keys import distinct, encode_keys, flatten, load_keys, read_keys, read_lines, tokenize, windows
 
 some_bytes = st.binary(max_size=12) | st.text(alphabet="ab\0", max_size=4).map(str.encode)
 
@@ -33,6 +33,30 @@ def test_tokens_are_the_keys_bytes_then_zeros(keys, spare):
     assert tokens.characters.tolist() == expected
     assert tokenize(keys).characters.shape == (len(keys), max(longest, 1))
     assert (tokens.characters.dtype, tokens.lengths.dtype) == (np.uint8, np.int32)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        [],
+        [""],
+        ["a", "", "bc"],
+        ["é", "жук"],
+        ["a\nb", "c"],
+        ["\n", ""],
+        [b"a\n", b""],
+        ["a", b"b"],
+        ("a", "b"),
+        iter("ab"),
+    ],
+)
+def test_flat_keys_are_found_at_their_places(keys):
+    keys = [*keys]
+    flat = flatten(iter(keys))
+    found = [flat.text[i : i + n].tobytes() for i, n in zip(flat.starts, flat.lengths, strict=True)]
+    assert found == [key.encode() if isinstance(key, str) else key for key in keys]
+    rows = windows(flat, 8)
+    assert detokenize(rows) == found
 
 
 @given(st.sets(some_bytes, min_size=2, max_size=20))

@@ -55,10 +55,32 @@ def trained():
     return numbers, *train(SMALL, numbers, 1000, 16)
 
 
+@pytest.mark.parametrize(
+    "thresholds",
+    [
+        [0],
+        [0, 1, 2, 3, 5],
+        [0, 2**31 - 1, 2**31, 2**31 + 1],
+        [0, 7, 2**32 - 2, 2**32 - 1],
+        [0, *range(10**9, 10**9 + 9)],
+    ],
+)
+def test_shards_are_found_however_they_are_cut(thresholds):
+    rng = np.random.default_rng(0)
+    count = len(thresholds)
+    weights = rng.integers(-127, 128, (count, 10, 4)).astype(np.int8)
+    sizes, attempts = np.full(count, 3, np.uint8), np.arange(count).astype(np.uint8)
+    policy = Sharded(weights, attempts, np.array(thresholds, np.uint32), sizes)
+    edges = {min(max(t + by, 0), 2**32 - 1) for t in [*thresholds, 2**32 - 1] for by in (-1, 0, 1)}
+    some = np.array([(first, second) for first in sorted(edges) for second in (0, 12345)], np.uint32)
+    expected = [python_seat(policy, int(a), int(b), 3 * count + 1) for a, b in some]
+    np.testing.assert_array_equal(sharded.seats(sharded.lookup(policy, 3 * count + 1), jnp.asarray(some)), expected)
+
+
 def test_every_key_has_a_seat_of_its_own_and_every_seat_a_key(trained):
     numbers, state, policy = trained
     assert int(state.collisions.sum()) == 0
-    seats = sharded.seats(policy, jnp.asarray(words(numbers)), jnp.int32(1000))
+    seats = sharded.seats(sharded.lookup(policy, 1000), jnp.asarray(words(numbers)))
     np.testing.assert_array_equal(np.sort(seats), np.arange(1000))
 
 
@@ -67,7 +89,7 @@ def test_seats_are_those_of_a_plain_python_loop(trained, num_seats):
     _, _, policy = trained
     some = words(fingerprints(300, seed=1))
     expected = [python_seat(policy, int(a), int(b), num_seats) for a, b in some]
-    np.testing.assert_array_equal(sharded.seats(policy, jnp.asarray(some), jnp.int32(num_seats)), expected)
+    np.testing.assert_array_equal(sharded.seats(sharded.lookup(policy, num_seats), jnp.asarray(some)), expected)
     assert 0 <= min(expected) <= max(expected) < num_seats
 
 
@@ -86,7 +108,7 @@ def test_collisions_reported_are_those_of_the_function_while_it_trains(trained):
     for _ in range(4):
         state = step(state, shards, jnp.int32(64))
         policy = sharded.policy_of(state, shards)
-        seats = np.asarray(sharded.seats(policy, jnp.asarray(words(numbers)), jnp.int32(1000)))
+        seats = np.asarray(sharded.seats(sharded.lookup(policy, 1000), jnp.asarray(words(numbers))))
         left = int(np.asarray(state.collisions).sum())
         assert left == 1000 - len(np.unique(seats)) < before
         before = left
@@ -124,7 +146,7 @@ def test_a_shard_without_room_is_given_up_with_the_fewest_collisions_seen():
     config = ShardedConfig(keys_per_shard=8, inputs=1, outputs=4, steps=32, attempts=2)
     numbers = fingerprints(16)
     state, policy = train(config, numbers, 16, 16)
-    seats = np.asarray(sharded.seats(policy, jnp.asarray(words(numbers)), jnp.int32(16)))
+    seats = np.asarray(sharded.seats(sharded.lookup(policy, 16), jnp.asarray(words(numbers))))
     assert int(np.asarray(state.collisions).sum()) == 16 - len(np.unique(seats)) == 12
 
 
