@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, cast
 
+import jax
 import numpy as np
 import tyro
 from rich.console import Console
@@ -35,8 +36,17 @@ BLOCK_BYTES = 2**20
 SECONDS_BETWEEN_LINES = 2.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Compiles:
+    """What every command takes that runs compiled programs."""
+
+    compile_cache: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Keep compiled programs in this folder, and take them from there the next time. Only for a folder that nobody
+    else may write to: what is in it is run."""
+
+
 @dataclass(frozen=True)
-class Fit:
+class Fit(_Compiles):
     """Learn a hash function that gives every key a bin of its own, check it on every key, and save it."""
 
     keys: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="KEYS")]
@@ -59,7 +69,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Hash:
+class Hash(_Compiles):
     """Print the bin of every key, one a line, in order; keys that were not in the key set get a bin too."""
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
@@ -69,7 +79,7 @@ class Hash:
 
 
 @dataclass(frozen=True)
-class Info:
+class Info(_Compiles):
     """Describe a saved hash function: keys, bins, load, size beside the least possible."""
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
@@ -96,6 +106,8 @@ def main() -> None:
 def run(command: Fit | Hash | Info) -> int:
     """Run a command; its exit status."""
     try:
+        if command.compile_cache is not None:
+            _keep_compiled(command.compile_cache)
         if isinstance(command, Fit):
             return _fit(command)
         if isinstance(command, Hash):
@@ -111,6 +123,14 @@ def run(command: Fit | Hash | Info) -> int:
     except (ValueError, TypeError, OSError, EOFError, zlib.error) as error:
         _say(f"Error: {error}")
         return BAD_INPUT
+
+
+def _keep_compiled(folder: Path) -> None:
+    """Turn on JAX's cache of compiled programs, for small ones too: by default it leaves out what took under 1 s."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def _fit(command: Fit) -> int:

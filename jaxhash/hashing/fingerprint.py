@@ -9,7 +9,6 @@ fingerprint does not depend on how wide the array is that a key stands in. Two k
 length, always differ; any others share a fingerprint with probability about 2^-64, which `all_distinct` tells.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt32, UInt64
@@ -32,7 +31,9 @@ def fingerprint(tokens: Tokens, seed: UInt32[Array, ""]) -> UInt32[Array, "n 2"]
     characters = jnp.asarray(tokens.characters)
     num_words = -(-characters.shape[1] // BYTES_PER_WORD)
     padded = jnp.pad(characters, [(0, 0), (0, num_words * BYTES_PER_WORD - characters.shape[1])])
-    words = jax.lax.bitcast_convert_type(padded.reshape(-1, num_words, BYTES_PER_WORD), jnp.uint32)
+    # As fast as a bitcast, and unlike it, StableHLO refines it where the shape is left open (`export.py`).
+    octets = padded.reshape(-1, num_words, BYTES_PER_WORD).astype(jnp.uint32)
+    words = octets[..., 0] | octets[..., 1] << 8 | octets[..., 2] << 16 | octets[..., 3] << 24
     lengths = jnp.asarray(tokens.lengths).astype(jnp.uint32)
     left = lengths.astype(jnp.int32)[:, None] - BYTES_PER_WORD * jnp.arange(num_words, dtype=jnp.int32)
     # 0 to 4 characters of each word are the key's; a shift by 32 bits would be undefined, hence two by half.
