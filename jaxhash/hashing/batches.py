@@ -1,11 +1,11 @@
 """Any number of keys of any length -> batches of few shapes, so that new sizes are not compiled again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int
 
-from jaxhash.hashing.keys import Flat, Tokens, windows
+from jaxhash.hashing.keys import Flat, Tokens, encode_keys, flatten, windows
 
 MAX_ROWS = 2**16
 MIN_ROWS = 2**4
@@ -15,6 +15,25 @@ MAX_BYTES = 2**26
 """Memory for the characters of a batch, unless one key alone is longer."""
 
 Places = slice | Int[np.ndarray, " n"]
+
+
+def pipeline(keys: Sequence[str | bytes]) -> Iterator[tuple[Places, Tokens]]:
+    """`batches` of some keys after the others, so that a device can begin before all are prepared.
+
+    Raises:
+        TypeError, ValueError: as `keys.encode_keys`.
+    """
+    for start in range(0, len(keys), MAX_ROWS):
+        try:
+            flat = flatten(keys[start : start + MAX_ROWS])
+        except (TypeError, ValueError):
+            encode_keys(keys)  # raises the same, and counts from the first key
+            raise
+        for places, tokens in batches(flat):
+            if isinstance(places, slice):
+                yield slice(places.start + start, places.stop + start), tokens
+            else:
+                yield places + start, tokens
 
 
 def batches(flat: Flat) -> Iterator[tuple[Places, Tokens]]:

@@ -20,9 +20,9 @@ from jaxtyping import Array, Int32
 from jaxhash import checkpoint
 from jaxhash.checkpoint import CheckpointError
 from jaxhash.hashing import sharded, single
-from jaxhash.hashing.batches import Places, batches, count, split
+from jaxhash.hashing.batches import Places, count, pipeline, split
 from jaxhash.hashing.fingerprint import fingerprint
-from jaxhash.hashing.keys import Tokens, flatten
+from jaxhash.hashing.keys import Tokens, listed_keys
 from jaxhash.hashing.sharded import Lookup, Sharded
 from jaxhash.hashing.single import Single
 
@@ -71,8 +71,8 @@ class Hasher:
                 return _jitted(self._arrays, keys)
             n, parts = len(keys.lengths), split(keys)
         else:
-            flat = flatten(keys)
-            n, parts = len(flat.lengths), batches(flat)
+            listed = listed_keys(keys)
+            n, parts = len(listed), pipeline(listed)
         arrays = self._arrays
         # While the device works on one batch, the host prepares the next; none is waited for until all are under way.
         found = [(places, _jitted(arrays, tokens)) for places, tokens in parts]

@@ -65,6 +65,17 @@ class Flat(NamedTuple):
     """Bytes in each key."""
 
 
+def listed_keys(keys: Iterable[Any]) -> Sequence[Any]:
+    """The keys as a sequence; a list or tuple is returned as it is.
+
+    Raises:
+        TypeError: if `keys` is one key.
+    """
+    if isinstance(keys, str | bytes):
+        raise TypeError(f"keys is one {type(keys).__name__}, {_shown(keys)}; give a list of keys, such as [key]")
+    return keys if isinstance(keys, list | tuple) else list(keys)
+
+
 def encode_keys(keys: Iterable[str | bytes]) -> list[bytes]:
     """Keys as bytes: `str` as UTF-8, `bytes` as they are.
 
@@ -72,7 +83,7 @@ def encode_keys(keys: Iterable[str | bytes]) -> list[bytes]:
         TypeError: if `keys` is one key, or one of them is neither `str` nor `bytes`.
         ValueError: if a `str` has no UTF-8 form (a lone surrogate).
     """
-    listed = _listed(keys)
+    listed = listed_keys(keys)
     try:
         encoded = [key.encode() if isinstance(key, str) else key for key in listed]
     except UnicodeEncodeError as error:
@@ -93,7 +104,7 @@ def flatten(keys: Iterable[str | bytes]) -> Flat:
     Raises:
         TypeError, ValueError: as `encode_keys`.
     """
-    listed = _listed(keys)
+    listed = listed_keys(keys)
     text = _joined_by_line_ends(listed)
     if text is not None:
         ends = np.flatnonzero(text == _LINE_END)
@@ -214,12 +225,6 @@ def load_keys(name_or_path: str, *, count: int | None = None) -> list[bytes]:
     if count is not None and count > len(keys):
         raise ValueError(f"count={count:,} is more than the {len(keys):,} keys of {name_or_path}; ask for fewer")
     return keys[:count]
-
-
-def _listed(keys: Iterable[Any]) -> Sequence[Any]:
-    if isinstance(keys, str | bytes):
-        raise TypeError(f"keys is one {type(keys).__name__}, {_shown(keys)}; give a list of keys, such as [key]")
-    return keys if isinstance(keys, list | tuple) else list(keys)
 
 
 def _joined_by_line_ends(listed: Sequence[Any]) -> UInt8[np.ndarray, " total"] | None:

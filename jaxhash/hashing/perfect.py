@@ -18,10 +18,10 @@ import numpy as np
 from jaxtyping import UInt32, UInt64
 
 from jaxhash.hashing import sharded, single
-from jaxhash.hashing.batches import MAX_ROWS, batches, count
+from jaxhash.hashing.batches import MAX_ROWS, count, pipeline
 from jaxhash.hashing.fingerprint import all_distinct, as_numbers, fingerprint
 from jaxhash.hashing.hasher import MAX_BINS, Hasher
-from jaxhash.hashing.keys import distinct, encode_keys, flatten
+from jaxhash.hashing.keys import distinct, encode_keys
 from jaxhash.hashing.sharded import Sharded, ShardedConfig
 from jaxhash.hashing.single import Single, SingleConfig
 
@@ -146,7 +146,7 @@ def separate(keys: Sequence[bytes], seed: int) -> tuple[int, UInt64[np.ndarray, 
 
 def fingerprints(keys: Sequence[bytes], seed: int) -> UInt32[np.ndarray, "n 2"]:
     """The fingerprint of each key, on the host."""
-    found = [(places, _fingerprint(tokens, np.uint32(seed))) for places, tokens in batches(flatten(keys))]
+    found = [(places, _fingerprint(tokens, np.uint32(seed))) for places, tokens in pipeline(keys)]
     prints = np.empty((len(keys), 2), np.uint32)
     for places, some in found:
         prints[places] = np.asarray(some)[: count(places)]
