@@ -3,6 +3,7 @@
     jaxhash fit words.txt --out my.hash        learn a perfect hash of the lines of a file
     jaxhash hash my.hash other.txt             one bin a line, in the order of the lines
     jaxhash info my.hash                       what it is, and what it costs
+    jaxhash export my.hash my.zip              one file that runs without this package, and that `hash` takes too
 
 Exit status: 0 done; 1 the keys, a folder or a value cannot be used; 2 the command line is wrong; 3 keys still collide,
 the best function was saved; 130 Ctrl-C, nothing was saved; 141 the reader of the output went away.
@@ -25,7 +26,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jaxhash.hashing import hasher, keys, perfect
+from jaxhash.hashing import export, hasher, keys, perfect
 from jaxhash.hashing.perfect import FitConfig, NotPerfect
 from jaxhash.hashing.sharded import ShardedConfig
 from jaxhash.hashing.single import SingleConfig
@@ -73,7 +74,7 @@ class Hash(_Compiles):
     """Print the bin of every key, one a line, in order; keys that were not in the key set get a bin too."""
 
     folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
-    """Folder that `jaxhash fit` wrote."""
+    """Folder that `jaxhash fit` wrote, or file that `jaxhash export` wrote."""
     keys: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="KEYS")] = STDIN
     """Keys, one a line (plain or .gz): a file, - for standard input, or the name of a word list. Repeats are fine."""
 
@@ -86,10 +87,21 @@ class Info(_Compiles):
     """Folder that `jaxhash fit` wrote."""
 
 
+@dataclass(frozen=True)
+class Export(_Compiles):
+    """Write a saved hash function as one file with StableHLO in it, which needs JAX to run and nothing else."""
+
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """Folder that `jaxhash fit` wrote."""
+    file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
+    """New file, a zip archive; README.txt in it says how to call the function. An existing one is refused."""
+
+
 Command = (
     Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Hash, tyro.conf.subcommand("hash")]
     | Annotated[Info, tyro.conf.subcommand("info")]
+    | Annotated[Export, tyro.conf.subcommand("export")]
 )
 
 
@@ -103,7 +115,7 @@ def main() -> None:
     sys.exit(run(command))
 
 
-def run(command: Fit | Hash | Info) -> int:
+def run(command: Fit | Hash | Info | Export) -> int:
     """Run a command; its exit status."""
     try:
         if command.compile_cache is not None:
@@ -112,6 +124,8 @@ def run(command: Fit | Hash | Info) -> int:
             return _fit(command)
         if isinstance(command, Hash):
             return _hash(command)
+        if isinstance(command, Export):
+            return _export(command)
         return _info(command)
     except KeyboardInterrupt:
         _say("Interrupted." + (" Nothing was saved." if isinstance(command, Fit) else ""))
@@ -170,8 +184,9 @@ def _hash(command: Hash) -> int:
         return _print_bins(command.folder, _blocks(stream))
 
 
-def _print_bins(folder: Path, blocks: Iterator[list[bytes]]) -> int:
-    function = hasher.load(folder)
+def _print_bins(path: Path, blocks: Iterator[list[bytes]]) -> int:
+    # A saved function is a folder, an exported one a file.
+    function = export.load(path) if path.is_file() else hasher.load_hasher(path)
     for block in blocks:
         sys.stdout.write("".join(f"{b}\n" for b in np.asarray(function(block)).tolist()))
         sys.stdout.flush()
@@ -197,8 +212,14 @@ def _lines(text: bytes) -> list[bytes]:
     return keys.read_lines(io.BytesIO(b"\n" + text))[1:]
 
 
+def _export(command: Export) -> int:
+    hasher.load_hasher(command.folder).export(command.file)
+    _say(f"{command.file.stat().st_size:,} bytes for {', '.join(export.PLATFORMS)} written to {command.file}")
+    return OK
+
+
 def _info(command: Info) -> int:
-    found = hasher.load(command.folder)
+    found = hasher.load_hasher(command.folder)
     disk = sum(f.stat().st_size for f in command.folder.rglob("*") if f.is_file())
     rows = {
         "method": found.method,

@@ -15,7 +15,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def save(
     function: Callable[[Tokens], Int32[Array, " n"]],
     num_keys: int,
     num_bins: int,
-    golden: dict[bytes, int],
+    golden: Sequence[tuple[bytes, int]],
 ) -> None:
     """Write a function of tokens to the new file `path`, whole or not at all.
 
@@ -114,7 +114,7 @@ def save(
         "platforms": PLATFORMS,
         "jax": jax.__version__,
         "sha256": hashlib.sha256(lowered).hexdigest(),
-        "golden": [[key.hex(), b] for key, b in golden.items()],
+        "golden": [[key.hex(), b] for key, b in golden],
     }
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Int32
 
 from jaxhash import checkpoint
 from jaxhash.checkpoint import CheckpointError
-from jaxhash.hashing import sharded, single
+from jaxhash.hashing import export, sharded, single
 from jaxhash.hashing.batches import Places, count, pipeline, split
 from jaxhash.hashing.fingerprint import fingerprint
 from jaxhash.hashing.keys import Tokens, listed_keys
@@ -123,7 +123,6 @@ class Hasher:
         path = Path(path)
         if path.exists():
             raise FileExistsError(f"{path} exists; give another folder, or delete it first")
-        golden = [*_WITNESSES, *self.examples]
         description = {
             "kind": KIND,
             "hasher_format": FORMAT,
@@ -134,12 +133,25 @@ class Hasher:
             "seed": self.seed,
             "collisions": self.collisions,
             "config": self.config,
-            "golden": [[key.hex(), int(b)] for key, b in zip(golden, np.asarray(self(golden)), strict=True)],
+            "golden": [[key.hex(), b] for key, b in self._golden()],
         }
         checkpoint.save(path, jax.tree.map(jnp.asarray, self.policy)._asdict(), description)
 
+    def export(self, path: str | Path) -> None:
+        """Write the function to the new file `path` as StableHLO, to be run without this package; see `export.py`.
 
-def load(path: str | Path) -> Hasher:
+        Raises:
+            OSError: if it cannot be written, or `path` exists; what is there is left alone.
+        """
+        export.save(path, self.apply, self.num_keys, self.num_bins, self._golden())
+
+    def _golden(self) -> list[tuple[bytes, int]]:
+        """Keys with their bins, to be checked where the function is read back."""
+        keys = [*_WITNESSES, *self.examples]
+        return list(zip(keys, np.asarray(self(keys)).tolist(), strict=True))
+
+
+def load_hasher(path: str | Path) -> Hasher:
     """The hasher saved in a folder, once it was found undamaged and to give the same bins as where it was saved.
 
     Raises:
