@@ -1,12 +1,34 @@
 """Neural networks as hash functions, in JAX.
 
-`jaxhash.load(run, width=..., repeat=...)` takes a trained model out of a sweep. The rest is in the modules: data,
-models, population, train, codes, knn, kmeans, logistic, properties, sweep, checkpoint, plots.
+`jaxhash.load(run, width=..., repeat=...)` takes a trained model out of a sweep; `jaxhash.fit(keys)` learns a hash
+function without collisions, a `Hasher`. The rest is in the modules:
+
+    sweeps    data, models, population, train, codes, knn, kmeans, logistic, properties, sweep, runs, plots
+    hashing   keys, table, policies, the learners (imitate, reinforce, actor_critic, ...), perfect, hasher, quality
 """
 
+import importlib
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from jaxhash.runs import Model, load
+if TYPE_CHECKING:
+    from jaxhash.hashing.hasher import Hasher, load_hasher
+    from jaxhash.hashing.perfect import FitConfig, NotPerfect, fit
+    from jaxhash.runs import Model, load
 
 __version__ = version("jaxhash")
-__all__ = ["Model", "load"]
+__all__ = ["FitConfig", "Hasher", "Model", "NotPerfect", "fit", "load", "load_hasher"]
+
+_HOMES = {
+    "jaxhash.hashing.hasher": ["Hasher", "load_hasher"],
+    "jaxhash.hashing.perfect": ["FitConfig", "NotPerfect", "fit"],
+    "jaxhash.runs": ["Model", "load"],
+}
+
+
+def __getattr__(name: str) -> object:
+    # Imported when first asked for: who only hashes keys does not wait for the network libraries.
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxhash import cli
-from jaxhash.hashing.hasher import load
+from jaxhash.hashing.hasher import load_hasher
 
 WORDS = [f"word{i}" for i in range(100)]
 
@@ -55,7 +55,7 @@ def test_fit_hash_info_by_pipes(tmp_path):
     assert (status, said) == (0, "")
     bins = [int(line) for line in printed.splitlines()]
     assert sorted(bins) == list(range(100))
-    assert bins == np.asarray(load(out)(WORDS[::-1])).tolist()
+    assert bins == np.asarray(load_hasher(out)(WORDS[::-1])).tolist()
 
 
 def test_info_prints_size_load_and_floor(saved, capfd):
@@ -63,7 +63,7 @@ def test_info_prints_size_load_and_floor(saved, capfd):
     printed = capfd.readouterr().out
     assert "keys            100\n" in printed
     assert "load factor     1 (keys / bins)" in printed
-    assert f"bits per key    {load(saved).bits_per_key:.2f}" in printed
+    assert f"bits per key    {load_hasher(saved).bits_per_key:.2f}" in printed
     assert "least possible  1.44 bits per key" in printed
 
 
@@ -73,7 +73,7 @@ def test_lines_of_every_kind_are_hashed_one_for_one(saved, tmp_path, capfdbinary
     text = b"word1\n\nword1\r\na\0\n\xff\n\x1f\x8b\x08 looks like gzip\nx\ry\nlast"
     path = tmp_path / "keys"
     path.write_bytes(pack(text))
-    expected = np.asarray(load(saved)(keys)).tolist()
+    expected = np.asarray(load_hasher(saved)(keys)).tolist()
     assert hash_lines(saved, capfdbinary, path) == expected
     monkeypatch.setattr(cli, "BLOCK_BYTES", 3)
     assert hash_lines(saved, capfdbinary, path) == expected
@@ -113,7 +113,7 @@ def test_a_function_that_is_not_perfect_is_saved_and_said_so(words, tmp_path):
         "fit", words, "--out", out, "--sharded.inputs", 2, "--sharded.attempts", 1, "--sharded.steps", 20
     )
     assert status == cli.NOT_PERFECT
-    found = load(out)
+    found = load_hasher(out)
     assert found.collisions == 100 - len(np.unique(np.asarray(found(WORDS)))) > 0
     assert f"{found.collisions} of 100 keys still collide" in said
     assert f"best function found saved in {out}" in said
@@ -138,7 +138,7 @@ def test_bad_input_is_one_line(words, saved, tmp_path, capfd):
         assert said.count("\n") == 1, said
     assert not (tmp_path / "x").exists()
     assert cli.run(cli.Fit(str(tmp_path / "twice"), tmp_path / "x", drop_duplicates=True)) == cli.OK
-    assert load(tmp_path / "x").num_keys == 2
+    assert load_hasher(tmp_path / "x").num_keys == 2
 
 
 def test_wrong_command_lines_and_help(capsys, monkeypatch):

@@ -13,7 +13,7 @@ from jaxhash import checkpoint
 from jaxhash.checkpoint import CheckpointError
 from jaxhash.hashing import hasher as hashers
 from jaxhash.hashing.batches import padded_length
-from jaxhash.hashing.hasher import floor_bits_per_key, load
+from jaxhash.hashing.hasher import floor_bits_per_key, load_hasher
 from jaxhash.hashing.keys import Tokens, load_keys, tokenize
 from jaxhash.hashing.perfect import FitConfig, fit
 from jaxhash.hashing.single import SingleConfig
@@ -68,7 +68,7 @@ def test_new_batch_sizes_are_not_compiled_again(hasher, monkeypatch):
 
 
 def test_round_trip(hasher, saved):
-    loaded = load(saved)
+    loaded = load_hasher(saved)
     jax.tree.map(np.testing.assert_array_equal, loaded.policy, hasher.policy)
     np.testing.assert_array_equal(loaded(KEYS + UNSEEN), hasher(KEYS + UNSEEN))
     for name in ("num_keys", "num_bins", "seed", "config", "collisions", "examples", "bits"):
@@ -77,9 +77,9 @@ def test_round_trip(hasher, saved):
 
 def test_another_process_gives_the_same_bins(hasher, saved):
     program = (
-        "import sys, json, numpy as np; from jaxhash.hashing.hasher import load; from jaxhash.hashing.keys import *;"
+        "import sys, json, numpy as np; from jaxhash import load_hasher; from jaxhash.hashing.keys import *;"
         "keys = load_keys('english', count=400)[::-1];"
-        "print(json.dumps(np.asarray(load(sys.argv[1])(keys)).tolist()))"
+        "print(json.dumps(np.asarray(load_hasher(sys.argv[1])(keys)).tolist()))"
     )
     done = subprocess.run([sys.executable, "-c", program, str(saved)], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)[::-1] == np.asarray(hasher(KEYS)).tolist()
@@ -93,7 +93,7 @@ def test_size_is_that_of_the_arrays(hasher):
 def test_an_existing_folder_is_left_alone(hasher, saved):
     with pytest.raises(FileExistsError, match="exists; give another folder"):
         hasher.save(saved)
-    load(saved)
+    load_hasher(saved)
 
 
 def test_damage_is_one_clear_error(saved, tmp_path):
@@ -103,10 +103,10 @@ def test_damage_is_one_clear_error(saved, tmp_path):
         target = copy / file.relative_to(saved)
         target.write_bytes(target.read_bytes()[:-1] + b"?")
         with pytest.raises(CheckpointError, match=str(copy)):
-            load(copy)
+            load_hasher(copy)
         shutil.rmtree(copy)
     with pytest.raises(CheckpointError, match="no checkpoint here"):
-        load(tmp_path / "missing")
+        load_hasher(tmp_path / "missing")
 
 
 def rewritten(saved, path, **changes):
@@ -120,23 +120,23 @@ def rewritten(saved, path, **changes):
 def test_foreign_checkpoints_and_other_formats_are_refused(saved, tmp_path):
     checkpoint.save(tmp_path / "foreign", {"a": jnp.zeros(3)}, {"epoch": 3})
     with pytest.raises(CheckpointError, match="holds no hasher"):
-        load(tmp_path / "foreign")
+        load_hasher(tmp_path / "foreign")
     with pytest.raises(CheckpointError, match="hasher format 99"):
-        load(rewritten(saved, tmp_path / "format", hasher_format=99))
+        load_hasher(rewritten(saved, tmp_path / "format", hasher_format=99))
     with pytest.raises(CheckpointError, match="not complete"):
-        load(rewritten(saved, tmp_path / "lacking", num_bins=None))
+        load_hasher(rewritten(saved, tmp_path / "lacking", num_bins=None))
     arrays = checkpoint.describe(saved)["arrays"]
     first = next(iter(arrays))
     wrong = arrays | {first: [[1, *arrays[first][0][1:]], arrays[first][1]]}
     with pytest.raises(CheckpointError, match="shape"):
-        load(rewritten(saved, tmp_path / "shape", arrays=wrong))
+        load_hasher(rewritten(saved, tmp_path / "shape", arrays=wrong))
 
 
 def test_a_device_that_computes_other_bins_is_noticed(saved, tmp_path):
     golden = checkpoint.describe(saved)["golden"]
     golden[-1][1] += 1
     with pytest.raises(CheckpointError, match=r"1 of .* keys get other bins here"):
-        load(rewritten(saved, tmp_path / "golden", golden=golden))
+        load_hasher(rewritten(saved, tmp_path / "golden", golden=golden))
 
 
 def test_floor_is_the_entropy_bound():
