@@ -139,11 +139,9 @@ def _save_arrays(path: Path, arrays: Any) -> None:
     log.setLevel(logging.CRITICAL)
     try:
         ocp.save(str(path.absolute()), arrays)
-    except OSError:
-        raise
     except Exception as error:
-        # What the system refused inside TensorStore arrives as ValueError or RuntimeError, its reason in the text.
-        reason = str(error).splitlines()[0].split(": ")[-1].strip()
+        # What the system refuses inside TensorStore arrives as ValueError or RuntimeError, its reason in the text.
+        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0].split(": ")[-1].strip()
         raise OSError(f"arrays cannot be written: {reason}") from error
     finally:
         log.setLevel(before)

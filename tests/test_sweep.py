@@ -206,10 +206,8 @@ def test_a_sweep_killed_again_and_again_ends_bit_for_bit_as_one_left_alone(tmp_p
     assert start(tmp_path / "whole").wait() == 0
     out = tmp_path / "killed"
     moments = [
-        lambda: (out / "config.json").exists(),  # just begun
         lambda: any((out / "partial").glob("*/epoch-1?")),  # a task half trained
         lambda: any((out / "partial").glob("*/.epoch-*")),  # within a save
-        lambda: len(list((out / "tasks").glob("repeats-*"))) >= 1,  # between tasks
         lambda: any((out / "tasks").glob(".repeats-*")),  # while a finished task is written
     ]
     for moment in moments:
