@@ -171,11 +171,14 @@ def _read(path: Path) -> tuple[dict[str, Any], bytes]:
     """The description and the function, as they stand in the file."""
     try:
         with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
             meta, lowered = json.loads(archive.read(META)), archive.read(FUNCTION)
     except FileNotFoundError as error:
         raise ExportError(f"{path}: no such file; give what `export` has written") from error
     except Exception as error:  # whatever a damaged archive leads to: zlib's, struct's and other errors
         raise _not_ours(path, str(error) or repr(error)) from error
+    if damaged is not None:
+        raise _not_ours(path, f"{damaged} in it does not match its checksum")
     if not isinstance(meta, dict) or meta.get("kind") != KIND:
         raise _not_ours(path, "it does not say that it is one")
     return meta, lowered

@@ -21,6 +21,8 @@ from jaxhash.hashing.fingerprint import mix
 FINGERPRINT_BITS = 64
 LOGITS_AT_A_TIME = 2**22
 """Logits in memory at once, 4 bytes each."""
+ROWS_WHERE_OPEN = 2**6
+"""Keys at a time in a function that is exported for any number of keys: a few keys cost as much as these."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,13 @@ def hidden_units(policy: Single, prints: UInt32[Array, "n 2"]) -> Int8[Array, "n
 def most_likely(policy: Single, units: Int8[Array, "n hidden"]) -> Int32[Array, " n"]:
     """The bin with the highest logit, the first of equals. Cost a key: hidden * seats additions."""
     output = jnp.asarray(policy.output)
-    rows = max(LOGITS_AT_A_TIME // max(output.shape[1], 1), 1)
-    return jax.lax.map(
-        lambda unit: jnp.argmax(_product(unit[None], output)[0]).astype(jnp.int32), units, batch_size=rows
-    )
+    n, hidden = units.shape
+    at_most = n if isinstance(n, int) else ROWS_WHERE_OPEN
+    rows = max(min(LOGITS_AT_A_TIME // max(output.shape[1], 1), at_most), 1)
+    blocks = -(-n // rows)
+    padded = jnp.pad(units, [(0, blocks * rows - n), (0, 0)]).reshape(blocks, rows, hidden)
+    bins = jax.lax.map(lambda some: jnp.argmax(_product(some, output), axis=1).astype(jnp.int32), padded)
+    return bins.reshape(blocks * rows)[:n]
 
 
 def seats(policy: Single, prints: UInt32[Array, "n 2"]) -> Int32[Array, " n"]:
