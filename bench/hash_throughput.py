@@ -149,6 +149,7 @@ def main(config: Config) -> None:
         "data": source,
         "dictionary": len(all_words),
         "words": len(words),
+        "characters_a_token": tokens.characters.shape[1],
         "quick": config.quick,
         "machine": machine.describe("numpy", "torch", "xxhash", "phobic"),
     }
