@@ -126,7 +126,7 @@ def windows(flat: Flat, width: int) -> Tokens:
         return Tokens(np.zeros((0, width), np.uint8), flat.lengths)
     text = flat.text
     if (beyond := int(flat.starts[-1]) + width - len(text)) > 0:
-        text = np.pad(text, (0, beyond))
+        text = np.concatenate([text, np.zeros(beyond, np.uint8)])
     return Tokens(np.lib.stride_tricks.sliding_window_view(text, width)[flat.starts], flat.lengths)
 
 
