@@ -13,8 +13,16 @@ LAYERS = [
     ["checkpoint", "codes", "datafiles", "models", "hashing.table", "hashing.key_batches"],
     ["data", "kmeans", "knn", "logistic", "population", "hashing.keys"],
     ["properties", "train", "hashing.python_hash", "hashing.fingerprint", "hashing.batches", "hashing.policies"],
-    ["evaluate", "hashing.quality", "hashing.sharded", "hashing.single", "hashing.learner", "hashing.export"],
-    ["runs", "hashing.hasher", "hashing.imitate", "hashing.reinforce", "hashing.guided", "hashing.soft_actor_critic"],
+    ["evaluate", "hashing.quality", "hashing.sharded_policy", "hashing.single", "hashing.learner", "hashing.export"],
+    [
+        "runs",
+        "hashing.hasher",
+        "hashing.imitate",
+        "hashing.reinforce",
+        "hashing.guided",
+        "hashing.soft_actor_critic",
+        "hashing.sharded",
+    ],
     ["sweep", "plots", "hashing.perfect", "hashing.actor_critic", "hashing.table_reinforce", "hashing.meta"],
     ["cli", "hash_plots"],
 ]

@@ -1,6 +1,7 @@
 """Any number of keys of any length -> batches of few shapes, so that new sizes are not compiled again."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -17,7 +18,7 @@ MAX_BYTES = 2**26
 Places = slice | Int[np.ndarray, " n"]
 
 
-def pipeline(keys: Sequence[str | bytes]) -> Iterator[tuple[Places, Tokens]]:
+def pipeline(keys: Sequence[Any]) -> Iterator[tuple[Places, Tokens]]:
     """`batches` of some keys after the others, so that a device can begin before all are prepared.
 
     Raises:

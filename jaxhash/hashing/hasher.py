@@ -19,11 +19,11 @@ from jaxtyping import Array, Int32
 
 from jaxhash import checkpoint
 from jaxhash.checkpoint import CheckpointError
-from jaxhash.hashing import export, sharded, single
+from jaxhash.hashing import export, sharded_policy, single
 from jaxhash.hashing.batches import Places, count, pipeline, split
 from jaxhash.hashing.fingerprint import fingerprint
 from jaxhash.hashing.keys import Tokens, listed_keys
-from jaxhash.hashing.sharded import Lookup, Sharded
+from jaxhash.hashing.sharded_policy import Lookup, Sharded
 from jaxhash.hashing.single import Single
 
 FORMAT = 1
@@ -109,7 +109,7 @@ class Hasher:
     def _arrays(self) -> "_Arrays":
         tables: Lookup | Single
         if isinstance(self.policy, Sharded):
-            tables = sharded.lookup(self.policy, max(self.num_keys, self.num_bins))
+            tables = sharded_policy.lookup(self.policy, max(self.num_keys, self.num_bins))
         else:
             tables = self.policy
         return _Arrays(*jax.device_put((tables, np.uint32(self.seed), np.int32(self.num_bins))))
@@ -214,7 +214,7 @@ jax.tree_util.register_dataclass(_Arrays)
 def _bins(arrays: _Arrays, tokens: Tokens) -> Int32[Array, " n"]:
     prints = fingerprint(tokens, arrays.seed)
     tables = arrays.tables
-    seats = sharded.seats(tables, prints) if isinstance(tables, Lookup) else single.seats(tables, prints)
+    seats = sharded_policy.seats(tables, prints) if isinstance(tables, Lookup) else single.seats(tables, prints)
     # Where bins are fewer than keys, the seats of a perfect hash are dealt out to the bins in turn.
     return seats % arrays.num_bins
 

@@ -22,7 +22,8 @@ from jaxhash.hashing.batches import MAX_ROWS, count, pipeline
 from jaxhash.hashing.fingerprint import all_distinct, as_numbers, fingerprint
 from jaxhash.hashing.hasher import MAX_BINS, Hasher
 from jaxhash.hashing.keys import distinct, encode_keys
-from jaxhash.hashing.sharded import Sharded, ShardedConfig
+from jaxhash.hashing.sharded import ShardedConfig
+from jaxhash.hashing.sharded_policy import Sharded
 from jaxhash.hashing.single import Single, SingleConfig
 
 SEEDS = 20

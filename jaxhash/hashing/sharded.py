@@ -1,9 +1,8 @@
-"""The sharded policy: 32 keys at a time have a tiny policy of their own, and all of these are trained side by side.
+"""Learning the sharded policy: 32 keys at a time have a tiny policy of their own (`sharded_policy.py`), and all of
+these are trained side by side.
 
-The first word of a key's fingerprint chooses the shard (shards are ranges of it, cut so that each holds the same
-number of keys), both words together give the policy's inputs: a few signs. The policy is one layer of small-integer
-weights whose outputs are the bits of a code, each 1 with probability sigmoid(logit); codes stand for the shard's bins
-in order. The deterministic policy takes the most likely code, the signs of the logits. Codes outnumber bins.
+Shards are cut so that each holds the same number of keys. Each output of a policy is 1 with probability
+sigmoid(logit); the deterministic policy takes the most likely code, the signs of the logits. Codes outnumber bins.
 
 Learning, for each shard at once: of the keys that share a bin, one is shown a good action, the most likely code whose
 bin is empty (the study's future work: actions known to be good), and the weights move by the perceptron rule
@@ -21,16 +20,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, Int8, Int16, Int32, UInt8, UInt32, UInt64
+from jaxtyping import Array, Bool, Int8, Int16, Int32, UInt8, UInt32, UInt64
 
 from jaxhash.hashing.fingerprint import mix
+from jaxhash.hashing.sharded_policy import MAX_KEYS, Sharded, most_likely_code, rooms, visible_bits
 
 MIN_SHARDS = 2**10
-MAX_KEYS = 32
-"""Keys of a shard at most: which of its bins are taken is one 32-bit word."""
 STEPS_BETWEEN_REFILLS = 16
 """Steps after which shards that are done make room for others."""
-CELLS_PER_SHARD = 2
 _NOTHING = np.uint32(0xFFFFFFFF)
 
 
@@ -65,18 +62,6 @@ class ShardedConfig:
         check(1 <= self.initial_weight <= 127, "initial_weight", "1 to 127")
         check(self.steps >= 1, "steps", "1 or more")
         check(1 <= self.attempts <= 255, "attempts", "1 to 255")
-
-
-class Sharded(NamedTuple):
-    """The policies of all shards. Shard s takes the fingerprints from its threshold up to the next one's."""
-
-    weights: Int8[Array | np.ndarray, "shards inputs outputs"]
-    attempts: UInt8[Array | np.ndarray, " shards"]
-    """Which of the possible inputs a shard's policy sees."""
-    thresholds: UInt32[Array | np.ndarray, " shards"]
-    """Least first word of a fingerprint in the shard; 0 for the first shard."""
-    sizes: UInt8[Array | np.ndarray, " shards"]
-    """Keys of the key set in the shard."""
 
 
 class Shards(NamedTuple):
@@ -116,85 +101,6 @@ class TrainState(NamedTuple):
     """Keys - occupied bins under the best policy so far; untrained, all keys of a shard share its first bin."""
 
 
-@dataclass(frozen=True)
-class Lookup:
-    """A policy laid out for fast reading: `seats` finds shards in it without a search."""
-
-    cells: Int32[Array | np.ndarray, " cells"]
-    """The 32-bit words cut into equal cells: the shard in which each of them begins."""
-    thresholds: UInt32[Array | np.ndarray, " padded"]
-    attempts: UInt8[Array | np.ndarray, " shards"]
-    weights: Int8[Array | np.ndarray, "shards inputs 8"]
-    """Outputs padded to 8, which processors read at once."""
-    starts: Int32[Array | np.ndarray, " shards"]
-    """First bin of each shard."""
-    rooms: Int32[Array | np.ndarray, " shards"]
-    """Bins of each shard."""
-    probes: int
-    """Shards that begin within a cell, at most."""
-    num_outputs: int
-
-
-jax.tree_util.register_dataclass(
-    Lookup,
-    data_fields=["cells", "thresholds", "attempts", "weights", "starts", "rooms"],
-    meta_fields=["probes", "num_outputs"],
-)
-
-
-def lookup(policy: Sharded, num_seats: int) -> Lookup:
-    """The look-up tables of a policy for `num_seats` bins, at least as many as there are keys; on the host."""
-    weights, attempts, thresholds, sizes = (np.asarray(a) for a in policy)
-    num_shards, _, num_outputs = weights.shape
-    cell_bits = max((CELLS_PER_SHARD * num_shards - 1).bit_length(), 1)
-    begin = np.arange(2**cell_bits, dtype=np.uint32) << np.uint32(32 - cell_bits)
-    cells, last = (
-        (np.searchsorted(thresholds, words, side="right") - 1).astype(np.int32)
-        for words in (begin, begin + np.uint32(2 ** (32 - cell_bits) - 1))
-    )
-    probes = int((last - cells).max())
-    starts, rooms = (np.asarray(a) for a in _rooms(sizes, np.int32(num_seats)))
-    return Lookup(
-        cells,
-        # Beyond the last shard, no word reaches the threshold (and should one equal it, `seats` stays in range).
-        np.pad(thresholds, (0, probes), constant_values=_NOTHING),
-        attempts,
-        np.pad(weights, [(0, 0), (0, 0), (0, 8 - num_outputs)]),
-        starts,
-        rooms,
-        probes,
-        num_outputs,
-    )
-
-
-def seats(tables: Lookup, prints: UInt32[Array, "n 2"]) -> Int32[Array, " n"]:
-    """The bin of each fingerprint.
-
-    Cost a key: 1 + probes reads to find the shard, inputs * 8 bytes of weights, and as many additions.
-    """
-    first, second = jnp.asarray(prints)[:, 0], jnp.asarray(prints)[:, 1]
-    num_shards, num_inputs, _ = tables.weights.shape
-
-    def read(table: Array | np.ndarray, index: Array) -> Array:
-        return jnp.asarray(table).at[index].get(mode="promise_in_bounds")
-
-    cell_bits = tables.cells.shape[0].bit_length() - 1
-    begin = read(tables.cells, first >> (32 - cell_bits))
-    shard = begin
-    for probe in range(1, tables.probes + 1):
-        shard = shard + (read(tables.thresholds, begin + probe) <= first)
-    shard = jnp.minimum(shard, num_shards - 1)
-    inputs = _inputs(first, second, read(tables.attempts, shard), num_inputs)
-    signs = ((inputs[:, None] >> jnp.arange(num_inputs, dtype=jnp.uint32)) & 1).astype(jnp.int16) * 2 - 1
-    # 32 inputs of 127 at most stay far within 16 bits.
-    logits = (read(tables.weights, shard).astype(jnp.int16) * signs[:, :, None]).sum(1, dtype=jnp.int16)
-    mine = read(tables.rooms, shard)
-    slot = _code(logits.T[: tables.num_outputs]) * jnp.minimum(mine, MAX_KEYS) >> tables.num_outputs
-    # slot * mine // 32 without a product that leaves 32 bits; where mine <= 32 the slot is the bin.
-    spread = slot * (mine // MAX_KEYS) + (slot * (mine % MAX_KEYS)) // MAX_KEYS
-    return read(tables.starts, shard) + jnp.where(mine > MAX_KEYS, spread, slot)
-
-
 def cut(numbers: UInt64[np.ndarray, " n"], num_seats: int, keys_per_shard: int) -> Shards:
     """Shards of `keys_per_shard` keys out of all fingerprints, as numbers in ascending order; on the host.
 
@@ -217,7 +123,7 @@ def cut(numbers: UInt64[np.ndarray, " n"], num_seats: int, keys_per_shard: int) 
     padded = max(2 ** (count - 1).bit_length(), MIN_SHARDS)
     starts = np.pad(np.array(bounds), (0, padded - count), constant_values=n)
     sizes = np.diff(starts, append=n).astype(np.uint8)
-    room = np.asarray(_rooms(sizes[:count], np.int32(num_seats))[1])
+    room = np.asarray(rooms(sizes[:count], np.int32(num_seats))[1])
     slots = np.pad(np.minimum(room, MAX_KEYS), (0, padded - count))
     words = np.append(numbers, np.uint64(0))[np.minimum(starts + np.arange(keys_per_shard)[:, None], n)]
     first, second = (words >> np.uint64(32)).astype(np.uint32), words.astype(np.uint32)
@@ -265,7 +171,7 @@ def make_train(config: ShardedConfig) -> Callable[[TrainState, Shards, Array], T
         attempt = jnp.where(leave, 0, state.attempt + retry)
         fresh = leave | retry
         place = jnp.minimum(shard, num_shards - 1)
-        seen = _inputs(shards.first[:, place], shards.second[:, place], attempt, config.inputs)
+        seen = visible_bits(shards.first[:, place], shards.second[:, place], attempt, config.inputs)
         inputs = jnp.where(fresh, seen, state.inputs)
         signs = _signs(inputs, config.inputs).astype(jnp.int16)
         started = (start_weights[:, :, None, None] * signs[:, None]).sum(0, dtype=jnp.int16)
@@ -281,7 +187,7 @@ def make_train(config: ShardedConfig) -> Callable[[TrainState, Shards, Array], T
 
     def learn(state: TrainState, real: Bool[Array, "keys lanes"], slots: Int32[Array, " lanes"]) -> TrainState:
         """One step: in every lane, one of the colliding keys is shown the most likely code whose bin is empty."""
-        slot = _code(state.logits) * slots >> config.outputs
+        slot = most_likely_code(state.logits) * slots >> config.outputs
         taken, shared = _occupancy(slot, real)
         key = _one_of((shared >> slot.astype(jnp.uint32)) & real, state.age)
         active = key < config.keys_per_shard
@@ -308,7 +214,7 @@ def make_train(config: ShardedConfig) -> Callable[[TrainState, Shards, Array], T
     def refill(state: TrainState, shards: Shards, real: Array, slots: Array) -> TrainState:
         """Keep what is better than before, and let go of what is done."""
         num_shards = state.collisions.shape[0]
-        taken, _ = _occupancy(_code(state.logits) * slots >> config.outputs, real)
+        taken, _ = _occupancy(most_likely_code(state.logits) * slots >> config.outputs, real)
         left = real.sum(0, dtype=jnp.int32) - jax.lax.population_count(taken).astype(jnp.int32)
         # Beyond int8 a policy cannot be kept.
         storable = jnp.abs(state.weights).max((0, 1)) <= 127
@@ -358,24 +264,10 @@ def policy_of(state: TrainState, shards: Shards) -> Sharded:
     return Sharded(*(np.asarray(a)[: int(shards.num_shards)] for a in arrays))
 
 
-def _inputs(first: Array, second: Array, attempt: Array, num_inputs: int) -> UInt32[Array, "*shape"]:
-    """What a policy sees of a fingerprint, one bit an input; every attempt sees something else."""
-    turned = mix(first + (attempt.astype(jnp.uint32) + 1) * jnp.uint32(0x9E3779B9))
-    return mix(turned ^ second) & jnp.uint32(2**num_inputs - 1)
-
-
 def _signs(inputs: UInt32[Array, "*shape"], num_inputs: int) -> Int8[Array, "inputs *shape"]:
     """Bits as -1 and 1, the lowest first."""
     places = jnp.arange(num_inputs, dtype=jnp.uint32).reshape(-1, *[1] * inputs.ndim)
     return (((inputs[None] >> places) & 1).astype(jnp.int8) * 2 - 1).astype(jnp.int8)
-
-
-def _code(logits: Int[Array, "outputs *shape"]) -> Int32[Array, "*shape"]:
-    """The most likely code: bit is 1 where its logit is positive, the first output counts most."""
-    code = jnp.zeros(logits.shape[1:], jnp.int32)
-    for logit in logits:
-        code = code * 2 + (logit > 0)
-    return code
 
 
 def _surprise(logits: Int32[Array, "outputs lanes"]) -> Int32[Array, "codes lanes"]:
@@ -405,21 +297,6 @@ def _one_of(colliding: UInt32[Array, "keys lanes"], age: Int32[Array, " lanes"])
     keys = jnp.arange(colliding.shape[0], dtype=jnp.uint32)[:, None]
     rank = mix(age.astype(jnp.uint32) * jnp.uint32(0x9E3779B9) + keys) & ~jnp.uint32(63)
     return (jnp.where(colliding & 1 == 1, rank | keys, _NOTHING).min(0) & 63).astype(jnp.int32)
-
-
-def _rooms(
-    sizes: UInt8[Array | np.ndarray, " shards"], num_seats: Int32[Array | np.ndarray | np.int32, ""]
-) -> tuple[Int32[Array | np.ndarray, " shards"], Int32[Array | np.ndarray, " shards"]]:
-    """First bin and number of bins of each shard: one for each key, and what is left over in equal parts.
-
-    For NumPy's arrays and JAX's, int32.
-    """
-    keys = sizes.astype(np.int32)
-    num_shards = np.int32(sizes.shape[0])
-    more = num_seats - keys.sum(dtype=np.int32)
-    index = np.arange(num_shards, dtype=np.int32)
-    room = keys + more // num_shards + (index < more % num_shards)
-    return room.cumsum(dtype=np.int32) - room, room
 
 
 def _start_weights(config: ShardedConfig) -> Int16[np.ndarray, "inputs outputs"]:

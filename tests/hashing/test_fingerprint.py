@@ -1,13 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxhash.hashing.batches import batches, count, max_rows, pad_rows, padded_length, split
 from jaxhash.hashing.fingerprint import all_distinct, as_numbers, fingerprint, mix
-from jaxhash.hashing.keys import Tokens, flatten, tokenize
+from jaxhash.hashing.keys import Tokens, tokenize
 from jaxhash.hashing.perfect import fingerprints
 
 M = 2**32 - 1
@@ -87,36 +85,9 @@ def test_mixing_is_a_bijection_that_keeps_zero():
     assert mixed[12345] == python_mix(int(some[12345]))
 
 
-@pytest.mark.parametrize("n", [0, 1, 5, 17, 300])
-def test_batches_hold_every_key_once_in_few_shapes(n):
-    rng = np.random.default_rng(n)
-    keys = [rng.bytes(int(length)) for length in rng.choice([0, 3, 63, 64, 65, 300, 5000], n)]
-    seen = {}
-    for some, tokens in batches(flatten(keys)):
-        places = np.arange(n)[some]
-        assert len(places) == count(some)
-        rows, length = tokens.characters.shape
-        assert (rows, length) == (
-            pad_rows(Tokens(tokens.characters[: len(places)], tokens.lengths[: len(places)])).characters.shape
-        )
-        assert padded_length(length) == length
-        for place, row, size in zip(places.tolist(), tokens.characters, tokens.lengths, strict=False):
-            seen[place] = row[:size].tobytes()
-    assert [seen[i] for i in range(n)] == keys
-    whole = tokenize(keys)
-    parts = [Tokens(t.characters[: p.stop - p.start], t.lengths[: p.stop - p.start]) for p, t in split(whole)]
-    assert sum(len(part.lengths) for part in parts) == n
-
-
 def test_what_stands_after_a_key_is_not_read():
     keys = [b"", b"a", b"abc", b"abcd", b"abcde", b"abcdefgh", b"abcdefghi"]
     clean = tokenize(keys, 12)
     after = np.arange(12) >= np.array([len(key) for key in keys])[:, None]
     dirty = Tokens(np.where(after, np.uint8(0xA5), clean.characters), clean.lengths)
     np.testing.assert_array_equal(fingerprint(dirty, jnp.uint32(3)), fingerprint(clean, jnp.uint32(3)))
-
-
-def test_one_long_key_does_not_widen_the_others():
-    keys = [b"short"] * 1000 + [b"x" * 2**20]
-    assert sum(tokens.characters.nbytes for _, tokens in batches(flatten(keys))) < 2**25
-    assert max_rows(2**30) == 1

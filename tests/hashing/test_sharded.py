@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jaxhash.hashing import sharded
-from jaxhash.hashing.sharded import Sharded, ShardedConfig
+from jaxhash.hashing.sharded import ShardedConfig
+from jaxhash.hashing.sharded_policy import Sharded, lookup, seats
 
 SMALL = ShardedConfig(keys_per_shard=8, inputs=10, outputs=4)
 
@@ -74,14 +75,14 @@ def test_shards_are_found_however_they_are_cut(thresholds):
     edges = {min(max(t + by, 0), 2**32 - 1) for t in [*thresholds, 2**32 - 1] for by in (-1, 0, 1)}
     some = np.array([(first, second) for first in sorted(edges) for second in (0, 12345)], np.uint32)
     expected = [python_seat(policy, int(a), int(b), 3 * count + 1) for a, b in some]
-    np.testing.assert_array_equal(sharded.seats(sharded.lookup(policy, 3 * count + 1), jnp.asarray(some)), expected)
+    np.testing.assert_array_equal(seats(lookup(policy, 3 * count + 1), jnp.asarray(some)), expected)
 
 
 def test_every_key_has_a_seat_of_its_own_and_every_seat_a_key(trained):
     numbers, state, policy = trained
     assert int(state.collisions.sum()) == 0
-    seats = sharded.seats(sharded.lookup(policy, 1000), jnp.asarray(words(numbers)))
-    np.testing.assert_array_equal(np.sort(seats), np.arange(1000))
+    found = seats(lookup(policy, 1000), jnp.asarray(words(numbers)))
+    np.testing.assert_array_equal(np.sort(found), np.arange(1000))
 
 
 @pytest.mark.parametrize("num_seats", [1000, 1013, 5000, 2**31 - 1])
@@ -89,7 +90,7 @@ def test_seats_are_those_of_a_plain_python_loop(trained, num_seats):
     _, _, policy = trained
     some = words(fingerprints(300, seed=1))
     expected = [python_seat(policy, int(a), int(b), num_seats) for a, b in some]
-    np.testing.assert_array_equal(sharded.seats(sharded.lookup(policy, num_seats), jnp.asarray(some)), expected)
+    np.testing.assert_array_equal(seats(lookup(policy, num_seats), jnp.asarray(some)), expected)
     assert 0 <= min(expected) <= max(expected) < num_seats
 
 
@@ -108,9 +109,9 @@ def test_collisions_reported_are_those_of_the_function_while_it_trains(trained):
     for _ in range(4):
         state = step(state, shards, jnp.int32(64))
         policy = sharded.policy_of(state, shards)
-        seats = np.asarray(sharded.seats(sharded.lookup(policy, 1000), jnp.asarray(words(numbers))))
+        found = np.asarray(seats(lookup(policy, 1000), jnp.asarray(words(numbers))))
         left = int(np.asarray(state.collisions).sum())
-        assert left == 1000 - len(np.unique(seats)) < before
+        assert left == 1000 - len(np.unique(found)) < before
         before = left
     assert int(state.steps) == 256
 
@@ -146,8 +147,8 @@ def test_a_shard_without_room_is_given_up_with_the_fewest_collisions_seen():
     config = ShardedConfig(keys_per_shard=8, inputs=1, outputs=4, steps=32, attempts=2)
     numbers = fingerprints(16)
     state, policy = train(config, numbers, 16, 16)
-    seats = np.asarray(sharded.seats(sharded.lookup(policy, 16), jnp.asarray(words(numbers))))
-    assert int(np.asarray(state.collisions).sum()) == 16 - len(np.unique(seats)) == 12
+    found = np.asarray(seats(lookup(policy, 16), jnp.asarray(words(numbers))))
+    assert int(np.asarray(state.collisions).sum()) == 16 - len(np.unique(found)) == 12
 
 
 def test_policies_that_cannot_hold_a_shard_are_refused():
