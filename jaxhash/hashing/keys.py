@@ -88,7 +88,8 @@ def encode_keys(keys: Iterable[str | bytes]) -> list[bytes]:
         encoded = [key.encode() if isinstance(key, str) else key for key in listed]
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"key {_shown(error.object)} has no UTF-8 form ({error.reason}); give its bytes instead"
+            f"keys[{listed.index(error.object)}] is {_shown(error.object)}, which has no UTF-8 form ({error.reason}); "
+            "give its bytes instead"
         ) from None
     for i, key in enumerate(encoded):
         if not isinstance(key, bytes):

@@ -90,7 +90,7 @@ def test_what_is_no_key_is_named(strange):
 
 
 def test_a_string_that_utf8_cannot_say_is_refused():
-    with pytest.raises(ValueError, match=r"key 'a\\ud800' has no UTF-8 form"):
+    with pytest.raises(ValueError, match=r"keys\[1\] is 'a\\ud800', which has no UTF-8 form"):
         tokenize(["fine", "a\ud800"])
 
 
