@@ -10,16 +10,12 @@ collisions stay at chance (368; 373 +- 1 at the end), fullest bin 5 to 7.
 
 from dataclasses import dataclass, field
 
-from rich.console import Console
-
 from experiments import hash_figure
 from experiments.hash_figure import Common
-from jaxhash import hash_plots
 from jaxhash.hash_plots import Panel
 from jaxhash.hashing import actor_critic
 from jaxhash.hashing.actor_critic import ActorCriticConfig
 from jaxhash.hashing.keys import tokenize
-from jaxhash.hashing.table import expected_collisions
 
 NAME = "hash_actor_critic"
 
@@ -54,18 +50,10 @@ def body(config: Config) -> None:
         network=hash_figure.network(tokens),
     )
     history = hash_figure.train("actor-critic", actor_critic.make_train, learner, config.common, tokens)[1]
-    results = hash_figure.variants({"actor-critic": history})
-    chance = expected_collisions(config.words, config.bins)
-    panels = [
-        Panel("collisions", "collisions, bins drawn", chance, "chance"),
-        Panel("largest_bin", "keys in the fullest bin"),
-        Panel("loss", "critic's mean squared error"),
-    ]
-    title = f"Actor-critic, {config.words:,} words in {config.bins:,} bins, {config.common.seeds} seeds"
-    figure = hash_plots.curves([("", results)], [panels], title)
-    hash_figure.save(NAME, config.common, {"results": results}, {NAME: figure})
-    columns = {"collisions": "collisions", "greedy_collisions": "best bins", "largest_bin": "fullest bin"}
-    Console().print(hash_figure.summary(f"{title}; chance: {chance:.0f} collisions", [("", results)], columns))
+    panels = [Panel("largest_bin", "keys in the fullest bin"), Panel("loss", "critic's mean squared error")]
+    hash_figure.show_episodes(
+        NAME, "Actor-critic", config.common, config.words, config.bins, {"actor-critic": history}, panels
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:

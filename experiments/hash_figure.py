@@ -19,12 +19,14 @@ from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from experiments.command import EXIT_INTERRUPTED
-from jaxhash import checkpoint, plots
+from jaxhash import checkpoint, hash_plots, plots
 from jaxhash.datafiles import DataError
+from jaxhash.hash_plots import Panel
 from jaxhash.hashing import keys
 from jaxhash.hashing.keys import Tokens
 from jaxhash.hashing.learner import Report, train_seeds
 from jaxhash.hashing.policies import NetworkConfig, alphabet_of
+from jaxhash.hashing.table import expected_collisions
 
 Config = TypeVar("Config")
 SECONDS_BETWEEN_LINES = 10
@@ -148,6 +150,32 @@ def variants(histories: dict[str, Any]) -> xr.Dataset:
     """Histories as one dataset [variant, repeat, iteration]; NaN where one has no such variable or iteration."""
     named = [labelled(history).expand_dims(variant=[name]) for name, history in histories.items()]
     return xr.concat(named, "variant", join="outer", data_vars="all")
+
+
+def show_episodes(
+    name: str, learner: str, common: Common, words: int, bins: int, histories: dict[str, Any], panels: Sequence[Panel]
+) -> None:
+    """What the study's figures 2 to 4 have in common: collisions of episodes against chance, saved, drawn, summed up.
+
+    Args:
+        name: of the experiment and its picture.
+        learner: for the title.
+        common: where to save.
+        words: words an episode.
+        bins: bins they are placed in.
+        histories: of each variant.
+        panels: what is drawn beside the collisions.
+
+    Raises:
+        OSError: if something cannot be written.
+    """
+    results = variants(histories)
+    chance = expected_collisions(words, bins)
+    title = f"{learner}, {words:,} words in {bins:,} bins, {common.seeds} seeds"
+    row = [Panel("collisions", "collisions, bins drawn", chance, "chance"), *panels]
+    save(name, common, {"results": results}, {name: hash_plots.curves([("", results)], [row], title)})
+    columns = {"collisions": "collisions", "greedy_collisions": "best bins", "largest_bin": "fullest bin"}
+    Console().print(summary(f"{title}; chance: {chance:.0f} collisions", [("", results)], columns))
 
 
 def save(name: str, common: Common, results: dict[str, xr.Dataset], figures: dict[str, Figure]) -> None:

@@ -14,16 +14,12 @@ seed ends with all words in one bin, 999 collisions); the second stays at 369 +-
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from rich.console import Console
-
 from experiments import hash_figure
 from experiments.hash_figure import Common
-from jaxhash import hash_plots
 from jaxhash.hash_plots import Panel
 from jaxhash.hashing import reinforce
 from jaxhash.hashing.keys import tokenize
 from jaxhash.hashing.reinforce import ReinforceConfig, Tuning
-from jaxhash.hashing.table import expected_collisions
 
 NAME = "hash_reinforce"
 
@@ -64,18 +60,8 @@ def body(config: Config) -> None:
         name: hash_figure.train(name, reinforce.make_train, learner, config.common, tokens)[1]
         for name, learner in learners.items()
     }
-    results = hash_figure.variants(histories)
-    chance = expected_collisions(config.words, config.bins)
-    panels = [
-        Panel("collisions", "collisions, bins drawn", chance, "chance"),
-        Panel("largest_bin", "keys in the fullest bin", log=True),
-        Panel("mean_reward", "mean reward a key"),
-    ]
-    title = f"REINFORCE, {config.words:,} words in {config.bins:,} bins, {config.common.seeds} seeds"
-    figure = hash_plots.curves([("", results)], [panels], title)
-    hash_figure.save(NAME, config.common, {"results": results}, {NAME: figure})
-    columns = {"collisions": "collisions", "greedy_collisions": "best bins", "largest_bin": "fullest bin"}
-    Console().print(hash_figure.summary(f"{title}; chance: {chance:.0f} collisions", [("", results)], columns))
+    panels = [Panel("largest_bin", "keys in the fullest bin", log=True), Panel("mean_reward", "mean reward a key")]
+    hash_figure.show_episodes(NAME, "REINFORCE", config.common, config.words, config.bins, histories, panels)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,16 +11,12 @@ which had fallen, rises again.
 
 from dataclasses import dataclass, field
 
-from rich.console import Console
-
 from experiments import hash_figure
 from experiments.hash_figure import Common
-from jaxhash import hash_plots
 from jaxhash.hash_plots import Panel
 from jaxhash.hashing import soft_actor_critic
 from jaxhash.hashing.keys import tokenize
 from jaxhash.hashing.soft_actor_critic import SoftActorCriticConfig
-from jaxhash.hashing.table import expected_collisions
 
 NAME = "hash_soft_actor_critic"
 
@@ -56,18 +52,10 @@ def body(config: Config) -> None:
         network=hash_figure.network(tokens),
     )
     history = hash_figure.train("soft actor-critic", soft_actor_critic.make_train, learner, config.common, tokens)[1]
-    results = hash_figure.variants({"soft actor-critic": history})
-    chance = expected_collisions(config.words, config.bins)
-    panels = [
-        Panel("collisions", "collisions, bins drawn", chance, "chance"),
-        Panel("largest_bin", "keys in the fullest bin"),
-        Panel("temperature", "temperature of the entropy"),
-    ]
-    title = f"Soft actor-critic, {config.words:,} words in {config.bins:,} bins, {config.common.seeds} seeds"
-    figure = hash_plots.curves([("", results)], [panels], title)
-    hash_figure.save(NAME, config.common, {"results": results}, {NAME: figure})
-    columns = {"collisions": "collisions", "greedy_collisions": "best bins", "largest_bin": "fullest bin"}
-    Console().print(hash_figure.summary(f"{title}; chance: {chance:.0f} collisions", [("", results)], columns))
+    panels = [Panel("largest_bin", "keys in the fullest bin"), Panel("temperature", "temperature of the entropy")]
+    hash_figure.show_episodes(
+        NAME, "Soft actor-critic", config.common, config.words, config.bins, {"soft actor-critic": history}, panels
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
