@@ -1,4 +1,4 @@
-"""Words that a trained function has not seen: does it spread them as well as Python's `hash` does?
+r"""Words that a trained function has not seen: does it spread them as well as Python's `hash` does?
 
 "Neural Hash Functions" (A. Museth, CS285) says so in a sentence: on unseen words the trained function leaves about as
 many collisions as Python's. Here functions are trained until each training word has a bin of its own; then draws of as
@@ -13,13 +13,12 @@ flipped bit of a word changes its bin).
 
 Measured: none of them is as good as Python's hash on words it has not seen; only what it was trained on is spread
 without a collision. Of 1,000 unseen words in 1,000 bins, where chance and Python's hash leave 368, collide: characters
-423, single 481 (410 to 604, by the training), sharded 419; of 10,000 words of dwyl in 10,000 bins, where chance leaves
-3,679: single 4,551 (4,184 to 4,918), sharded 4,150. The study's network also hears little of a changed letter: half
-of the flipped bits leave the bin as it was.
+429, single 408, sharded 419; of 10,000 words of dwyl in 10,000 bins, where chance leaves 3,679: single 4,361, sharded
+4,146. The study's network also hears little of a changed letter: half of the flipped bits leave the bin as it was.
 
-    python -m experiments.hash_generalisation                    # 100 s on 2 busy cores
-    python -m experiments.hash_generalisation --keys dwyl --words 10000 --draws 20 --methods sharded python    # 31 s
-    python -m experiments.hash_generalisation --keys dwyl --words 10000 --draws 5 --repeats 2 --methods single # 86 s
+    python -m experiments.hash_generalisation                    # 48 s on 2 cores
+    python -m experiments.hash_generalisation --keys dwyl --words 10000 --draws 5 --repeats 2 \
+        --methods single sharded python                          # 28 s
 """
 
 from collections.abc import Callable, Sequence
