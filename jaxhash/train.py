@@ -40,6 +40,9 @@ class TrainConfig:
     """What the learning rate is multiplied by."""
     l2: float = 1e-6
     """Weight decay: l2 * (sum of squares) of every hidden kernel is added to the loss; 0 switches it off."""
+    input_noise: float = 0.0
+    """Standard deviation of the Gaussian noise added to the inputs of each step, where pixels reach from 0 to 1: fresh
+    in every step, the same for all models of a repeat; 0 switches it off."""
     patience: int = 10
     """A model stops when its training loss has not improved for this many epochs; 0 never stops."""
     beta1: float = 0.9
@@ -60,6 +63,7 @@ class TrainConfig:
         check(self.drop_every >= 1, "drop_every", "1 or more epochs")
         check(0 < self.drop_factor <= 1, "drop_factor", "in (0, 1]; 1 keeps the learning rate constant")
         check(0 <= self.l2 < float("inf"), "l2", "0 or more, and finite")
+        check(0 <= self.input_noise < float("inf"), "input_noise", "0 or more, and finite")
         check(self.patience >= 0, "patience", "0 (never stop) or more epochs")
         check(0 <= self.beta1 < 1, "beta1", "in [0, 1)")
         check(0 <= self.beta2 < 1, "beta2", "in [0, 1)")
@@ -161,9 +165,13 @@ def make_epoch(block: Block, config: TrainConfig) -> EpochFn:
 
         def train_step(state: TrainState, batch: Array) -> tuple[TrainState, Array]:
             params, stats = state.params, state.stats
-            gradient, (losses, new_stats) = jax.grad(batch_loss, has_aux=True)(
-                params, stats, x[batch], y[batch], jax.random.fold_in(repeat_key, state.step)
-            )
+            inputs, labels = x[batch], y[batch]
+            step_key = jax.random.fold_in(repeat_key, state.step)
+            if config.input_noise > 0:
+                # Folded with 0, which is no model's width: other draws of the repeat never use this key.
+                noise = jax.random.normal(jax.random.fold_in(step_key, 0), inputs.shape)
+                inputs = inputs + config.input_noise * noise
+            gradient, (losses, new_stats) = jax.grad(batch_loss, has_aux=True)(params, stats, inputs, labels, step_key)
             gradient = gradient._replace(
                 first=gradient.first + 2 * config.l2 * params.first,
                 hidden=tuple(g + 2 * config.l2 * p for g, p in zip(gradient.hidden, params.hidden, strict=True)),
