@@ -31,7 +31,7 @@ from rich.table import Table
 
 from bench import machine
 from bench.mnist import load_or_imitate
-from experiments.model_capacity import PAPER_WIDTHS
+from experiments.paper import STUDIES
 from jaxhash.sweep import SweepConfig, lanes, one_thread_a_lane, plan
 from jaxhash.train import TrainConfig, epoch_order, init_state, make_epoch
 
@@ -61,7 +61,7 @@ def main(config: Config) -> None:
     rounds = 3 if config.quick else 5
     train = TrainConfig()
     x, y = data.x_train[: steps * train.batch_size], data.y_train[: steps * train.batch_size]
-    widths = PAPER_WIDTHS["mnist"]
+    widths = STUDIES["mnist"].widths
     on_cpu = jax.devices()[0].platform == "cpu"
     repeats = config.repeats or (lanes() if on_cpu else 10)
 

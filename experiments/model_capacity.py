@@ -3,9 +3,9 @@
 Figure 2 of He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2101.05490): MNIST with one hidden
 layer, CIFAR-10 with five. What we measured stands in the README, with the time it took.
 
-    python -m experiments.model_capacity                                  # digits, under a minute on 2 cores
-    python -m experiments.model_capacity --dataset mnist --repeats 10     # the paper's setting
-    python -m experiments.model_capacity --dataset cifar10 --repeats 10   # the paper's setting, depth 5
+    python -m experiments.model_capacity                       # digits, under a minute on 2 cores
+    python -m experiments.model_capacity --dataset mnist       # the study's grid and recipe (experiments/paper.py)
+    python -m experiments.model_capacity --dataset cifar10     # the same, depth 5; svhn, adult and imdb too
     python -m experiments.model_capacity --dataset my.npz --widths 8 16 32 --epochs 30 --out runs/mine
 
 An interrupted run continues with the same command.
@@ -19,24 +19,18 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
+from experiments import paper
 from experiments.command import run_sweep, summary
 from jaxhash import plots
-from jaxhash.models import ModelConfig
 from jaxhash.sweep import SweepConfig
-
-PAPER_WIDTHS: dict[str, tuple[int, ...]] = {
-    "mnist": (3, 7, 10, 15, 20, 23, 27, 30, 33, 37, 40, 43, 47, 50, 53, 57, 60, 65, 70, 75, 80, 90, 100),
-    "cifar10": tuple(range(50, 1001, 50)),
-}
-PAPER_DEPTH = {"cifar10": 5}
 
 
 @dataclass(frozen=True)
 class Config:
     """Redundancy ratio and accuracies on codes against model width.
 
-    The defaults of --widths and --depth are the study's for the --dataset given (23 widths on MNIST; 20 widths of
-    depth 5 on CIFAR-10); the other defaults are its training recipe.
+    The defaults of --widths, --repeats, --depth, --epochs and all that belongs to the recipe are the study's for the
+    --dataset given (experiments/paper.py).
     """
 
     sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
@@ -51,11 +45,7 @@ def main(arguments: list[str] | None = None) -> None:
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--dataset", default="digits")
     dataset = first.parse_known_args(arguments)[0].dataset
-    default = SweepConfig(
-        dataset=dataset,
-        widths=PAPER_WIDTHS.get(dataset, SweepConfig.widths),
-        model=ModelConfig(depth=PAPER_DEPTH.get(dataset, 1)),
-    )
+    default = paper.capacity(dataset)
     try:
         config = tyro.cli(
             tyro.conf.OmitArgPrefixes[Config], description=__doc__, default=Config(sweep=default), args=arguments

@@ -1,5 +1,6 @@
 """The benchmarks' arithmetic and their JSON; their figures are for the machine they run on and are not tested."""
 
+import dataclasses
 import json
 
 import pytest
@@ -12,7 +13,8 @@ WIDTHS = (3, 20, 41)
 @pytest.mark.slow
 def test_the_training_benchmark_prints_its_figures_as_json_without_the_peers(monkeypatch, capsys):
     monkeypatch.setattr(sweep_training, "one_thread_a_lane", lambda: None)  # it would outlive the test
-    monkeypatch.setitem(sweep_training.PAPER_WIDTHS, "mnist", WIDTHS)
+    mnist = dataclasses.replace(sweep_training.STUDIES["mnist"], widths=WIDTHS)
+    monkeypatch.setitem(sweep_training.STUDIES, "mnist", mnist)
     sweep_training.main(sweep_training.Config(quick=True, peers=False, repeats=1, json=True))
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])
     seconds = sorted(figures["seconds"]["jaxhash"])
