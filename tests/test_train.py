@@ -66,7 +66,10 @@ def plain_loop(width, model, config, epochs):
     for epoch in range(epochs):
         for batch in epoch_order(REPEAT, epoch, len(X), config.batch_size):
             key = dropout_key(jax.random.fold_in(REPEAT, count), width)
-            params, stats, memory = step(params, stats, memory, X[batch], Y[batch], key)
+            # Drawn without a width: every model of a repeat sees the same noise.
+            noise_key = jax.random.fold_in(jax.random.fold_in(REPEAT, count), 0)
+            x = X[batch] + config.input_noise * jax.random.normal(noise_key, (len(batch), X.shape[1]))
+            params, stats, memory = step(params, stats, memory, x, Y[batch], key)
             count += 1
     return {"params": params, "batch_stats": stats} if stats else {"params": params}
 
@@ -85,7 +88,7 @@ def assert_close(actual, expected, tolerance=2e-4):
     [
         (ModelConfig(depth=1), TrainConfig(batch_size=32, drop_every=1)),
         (ModelConfig(depth=3, dropout=0.25), TrainConfig(batch_size=32, learning_rate=1e-3, l2=1e-3)),
-        (ModelConfig(depth=2, batch_norm=False), TrainConfig(batch_size=32, learning_rate=1e-3)),
+        (ModelConfig(depth=2, batch_norm=False), TrainConfig(batch_size=32, learning_rate=1e-3, input_noise=0.3)),
     ],
 )
 def test_one_model_is_a_plain_flax_optax_loop(model, config):
@@ -98,7 +101,7 @@ def test_one_model_is_a_plain_flax_optax_loop(model, config):
 
 
 def test_every_model_of_a_population_is_its_own_plain_loop():
-    model, config = ModelConfig(depth=2, dropout=0.2), TrainConfig(batch_size=64)
+    model, config = ModelConfig(depth=2, dropout=0.2), TrainConfig(batch_size=64, input_noise=0.1)
     together = Block((6, 9, 20), model, X.shape[1], 10)
     states, _ = train(together, config, epochs=1)
     for width, variables in zip(together.widths, split(together, states[-1].params, states[-1].stats), strict=True):
@@ -198,6 +201,7 @@ def test_epoch_order_is_a_shuffle_of_its_own_for_each_epoch_and_repeat():
         ({"drop_every": 0}, "drop_every=0"),
         ({"drop_factor": 0.0}, "drop_factor=0.0"),
         ({"l2": -1.0}, "l2=-1.0"),
+        ({"input_noise": -0.1}, "input_noise=-0.1"),
         ({"patience": -1}, "patience=-1"),
         ({"beta2": 1.0}, "beta2=1.0"),
         ({"epsilon": 0.0}, "epsilon=0.0"),
