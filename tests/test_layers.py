@@ -11,7 +11,7 @@ PEERS = {"torch", "tensorflow", "keras", "faiss"}
 # Lowest first: a module imports only modules that stand in an earlier line.
 LAYERS = [
     ["checkpoint", "codes", "datafiles", "models", "hashing.table", "hashing.key_batches"],
-    ["data", "kmeans", "knn", "logistic", "population", "hashing.keys"],
+    ["data", "geometry", "kmeans", "knn", "layer_codes", "logistic", "population", "hashing.keys"],
     ["properties", "train", "hashing.python_hash", "hashing.fingerprint", "hashing.batches", "hashing.policies"],
     ["evaluate", "hashing.quality", "hashing.sharded_policy", "hashing.single", "hashing.learner", "hashing.export"],
     [
@@ -24,7 +24,8 @@ LAYERS = [
         "hashing.sharded",
     ],
     ["sweep", "plots", "hashing.perfect", "hashing.actor_critic", "hashing.table_reinforce", "hashing.meta"],
-    ["cli", "hash_plots"],
+    ["cli", "hash_plots", "variants"],
+    ["effects", "variant_plots"],
 ]
 ABOVE = ["experiments", "bench"]
 LEVELS = {f"jaxhash.{name}": level for level, names in enumerate(LAYERS) for name in names}
