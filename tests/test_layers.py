@@ -10,8 +10,8 @@ PEERS = {"torch", "tensorflow", "keras", "faiss"}
 
 # Lowest first: a module imports only modules that stand in an earlier line.
 LAYERS = [
-    ["checkpoint", "codes", "datafiles", "models", "hashing.table", "hashing.key_batches"],
-    ["data", "geometry", "kmeans", "knn", "layer_codes", "logistic", "population", "hashing.keys"],
+    ["checkpoint", "codes", "augment", "datafiles", "models", "hashing.table", "hashing.key_batches"],
+    ["convnets", "data", "geometry", "kmeans", "knn", "layer_codes", "logistic", "population", "hashing.keys"],
     ["properties", "train", "hashing.python_hash", "hashing.fingerprint", "hashing.batches", "hashing.policies"],
     ["evaluate", "hashing.quality", "hashing.sharded_policy", "hashing.single", "hashing.learner", "hashing.export"],
     [
