@@ -12,11 +12,12 @@ import pooch
 import pytest
 import requests
 from sklearn.datasets import load_digits
-from test_datafiles import cifar_batches, idx, put, sha256
+from test_datafiles import put, sha256
+from test_image_files import cifar_batches, idx, svhn
 
-from jaxhash import data
+from jaxhash import data, image_data
 from jaxhash.data import NAMES, DataError, Dataset, load, subset, uniform_inputs, with_label_noise
-from jaxhash.datafiles import Archive
+from jaxhash.datafiles import Archive, DataFile
 
 REAL_DATA = os.environ.get("JAXHASH_DATA_DIR")
 
@@ -48,18 +49,25 @@ def parts(dataset):
 
 
 def assert_contract(dataset):
+    """What holds for every dataset of which 80 % train."""
+    assert_form(dataset)
+    assert len(dataset.y_validation) > 0
+    training = len(dataset.y_train) + len(dataset.y_validation)
+    assert len(dataset.y_train) == int(training * 0.8)
+
+
+def assert_form(dataset):
     """What holds for every dataset."""
+    assert len(dataset.y_train) > 0
+    assert len(dataset.y_test) > 0
     for x, y in parts(dataset).values():
         assert type(x) is type(y) is np.ndarray
         assert (x.dtype, y.dtype) == (np.float32, np.int32)
         assert x.flags.c_contiguous
         assert y.flags.c_contiguous
-        assert len(x) == len(y) > 0
+        assert len(x) == len(y)
         assert x.shape[1] == dataset.features
-        assert y.min() >= 0
-        assert y.max() < dataset.num_classes
-    training = len(dataset.y_train) + len(dataset.y_validation)
-    assert len(dataset.y_train) == int(training * 0.8)
+        assert np.isin(y, np.arange(dataset.num_classes)).all()
 
 
 # --- digits
@@ -89,10 +97,10 @@ def write_idx(folder, monkeypatch, *, train=(50, 4, 4), test=(10, 4, 4), train_l
         for shape, given in ((train, train_labels), (test, test_labels))
     ]
     contents = [gzip.compress(idx(a)) for a in (images[0], labels[0], images[1], labels[1])]
-    files = data._idx_files("mnist", "https://example.org/", tuple(sha256(c) for c in contents))
+    files = image_data.idx_files("mnist", "https://example.org/", tuple(sha256(c) for c in contents))
     for file, content in zip(files, contents, strict=True):
         put(folder, file.path, content)
-    monkeypatch.setitem(data._READERS, "mnist", partial(data._read_idx, files))
+    monkeypatch.setitem(data._READERS, "mnist", partial(image_data.read_idx, files))
     return images, labels
 
 
@@ -117,7 +125,7 @@ def test_the_folder_may_come_from_the_environment(tmp_path, monkeypatch):
 @pytest.mark.parametrize("number", range(4))
 def test_each_file_is_needed_and_each_is_verified(tmp_path, monkeypatch, number):
     write_idx(tmp_path, monkeypatch)
-    file = tmp_path / data._idx_files("mnist", "", ("",) * 4)[number].path
+    file = tmp_path / image_data.idx_files("mnist", "", ("",) * 4)[number].path
     whole = file.read_bytes()
     file.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match=f"{file}: damaged, or not the published file"):
@@ -161,8 +169,8 @@ def small_cifar(monkeypatch):
     names = [f"data_batch_{i}" for i in range(1, 6)] + ["test_batch"]
     batches = {name: cifar_batches(5, seed) for seed, name in enumerate(names)}
     archive = Archive("https://example.org/c.tar.gz", "md5:0", "c", {n: sha256(b[0]) for n, b in batches.items()})
-    monkeypatch.setitem(data._READERS, "cifar10", partial(data._read_cifar10, archive))
-    monkeypatch.setattr(data, "parse_cifar_binary", partial(data.parse_cifar_binary, examples=5))
+    monkeypatch.setitem(data._READERS, "cifar10", partial(image_data.read_cifar10, archive))
+    monkeypatch.setattr(image_data, "parse_cifar_binary", partial(image_data.parse_cifar_binary, examples=5))
     return batches
 
 
@@ -198,10 +206,34 @@ def test_none_of_the_binary_batches_may_be_missing(tmp_path, small_cifar):
 
 
 def test_a_batch_from_a_stranger_is_not_even_unpickled(tmp_path, small_cifar, monkeypatch):
-    monkeypatch.setattr(data, "parse_cifar_pickle", lambda content, path: pytest.fail("it was unpickled"))
+    monkeypatch.setattr(image_data, "parse_cifar_pickle", lambda content, path: pytest.fail("it was unpickled"))
     put(tmp_path, "cifar10/data_batch_1", b"\x80\x02cos\nsystem\n.")
     with pytest.raises(DataError, match="sha256 is not"):
         load("cifar10", tmp_path)
+
+
+# --- SVHN
+
+
+def test_all_svhn_training_pictures_train(tmp_path, monkeypatch):
+    (train, pictures, labels), (test, test_pictures, test_labels) = svhn(20, 0), svhn(10, 1)
+    files = tuple(
+        DataFile(f"svhn/{part}_32x32.mat", sha256(content), f"https://example.org/{part}_32x32.mat")
+        for part, content in (("train", train), ("test", test))
+    )
+    for file, content in zip(files, (train, test), strict=True):
+        put(tmp_path, file.path, content)
+    monkeypatch.setitem(data._READERS, "svhn", partial(image_data.read_svhn, files))
+    dataset = load("svhn", tmp_path)
+    assert_form(dataset)
+    assert [len(y) for _, y in parts(dataset).values()] == [20, 0, 10]
+    np.testing.assert_array_equal(dataset.x_train, pictures.reshape(20, 3072).astype(np.float32) / 255)
+    np.testing.assert_array_equal(dataset.x_test, test_pictures.reshape(10, 3072).astype(np.float32) / 255)
+    np.testing.assert_array_equal(dataset.y_train, labels)
+    np.testing.assert_array_equal(dataset.y_test, test_labels)
+    put(tmp_path, files[1].path, test[:-1])
+    with pytest.raises(DataError, match=r"test_32x32.mat: damaged, .* sha256"):
+        load("svhn", tmp_path)
 
 
 # --- real files
@@ -339,7 +371,7 @@ def test_own_files_that_are_no_npz_are_refused(tmp_path, content):
 
 
 def test_names():
-    assert NAMES == ("digits", "mnist", "fashion_mnist", "kmnist", "cifar10")
+    assert NAMES == ("digits", "mnist", "fashion_mnist", "kmnist", "cifar10", "svhn", "adult", "imdb")
 
 
 @pytest.mark.parametrize(
@@ -358,7 +390,7 @@ def test_a_data_dir_that_does_not_exist_is_refused(tmp_path):
         load("digits", tmp_path / "missing")
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "kmnist", "cifar10"])
+@pytest.mark.parametrize("name", NAMES[1:])
 def test_without_files_or_network_every_dataset_says_what_to_do(tmp_path, name):
     with pytest.raises(DataError, match=rf"^{name}/.*: not found .* set JAXHASH_DATA_DIR=<folder>"):
         load(name, tmp_path)

@@ -1,64 +1,21 @@
-"""File readers against bytes written here by the formats' descriptions; downloads against a stand-in for pooch."""
+"""Where files come from: a folder, the cache, or a stand-in for pooch's downloads."""
 
 import gzip
 import hashlib
 import io
-import pickle
-import struct
 import tarfile
 from pathlib import Path
 
-import numpy as np
 import pooch
 import pytest
 import requests
 
-from jaxhash.datafiles import (
-    Archive,
-    DataError,
-    DataFile,
-    fetch,
-    find_folder,
-    parse_cifar_binary,
-    parse_cifar_pickle,
-    parse_idx,
-)
-
-HERE = Path("somewhere/file")
+from jaxhash import datafiles
+from jaxhash.datafiles import Archive, DataError, DataFile, fetch, find_folder
 
 
 def sha256(content):
     return "sha256:" + hashlib.sha256(content).hexdigest()
-
-
-def idx(array, magic=None):
-    header = bytes((0, 0, 8, array.ndim)) if magic is None else magic
-    return header + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
-
-
-def cifar_batches(n, seed=0):
-    """n random examples as a python batch (opcode by opcode as Python 2 wrote the published ones), as a binary
-    batch, and as pictures [n, height, width, channel] and labels."""
-    rng = np.random.default_rng(seed)
-    planes = rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
-    labels = rng.integers(0, 10, n)
-    binary = b"".join(bytes([y]) + x.tobytes() for x, y in zip(planes, labels, strict=True))
-    return cifar_pickle(planes.tobytes(), labels, n), binary, planes.transpose(0, 2, 3, 1), labels
-
-
-def cifar_pickle(pixels, labels, n, dtype=b"u1"):
-    def number(value):
-        return b"J" + struct.pack("<i", value)
-
-    array = (
-        b"cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\x00\x85U\x01b\x87Rq\t("
-        + (b"K\x01" + number(n) + b"M\x00\x0c\x86")
-        + (b"cnumpy\ndtype\nq\nU" + bytes([len(dtype)]) + dtype + b"K\x00K\x01\x87Rq\x0b")
-        + (b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89")
-        + (b"T" + struct.pack("<i", len(pixels)) + pixels + b"tb")
-    )
-    listed = b"](" + b"".join(number(int(y)) for y in labels) + b"e"
-    return b"\x80\x02}(U\x06labels" + listed + b"U\x04data" + array + b"u."
 
 
 @pytest.fixture
@@ -73,137 +30,6 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.delenv("JAXHASH_DATA_DIR", raising=False)
     return tmp_path / "cache" / "jaxhash"
 
-
-# --- IDX
-
-
-@pytest.mark.parametrize("shape", [(7,), (5, 3, 4), (0,), (0, 28, 28)])
-def test_idx_round_trip(shape):
-    array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    found = parse_idx(gzip.compress(idx(array)), HERE, len(shape))
-    assert found.dtype == np.uint8
-    np.testing.assert_array_equal(found, array)
-
-
-IMAGES = np.random.default_rng(1).integers(0, 256, (9, 6, 6), dtype=np.uint8)
-WHOLE = gzip.compress(idx(IMAGES))
-HUGE = struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1)
-
-
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        (b"", "begins with nothing"),
-        (b"not gzip at all", "not a whole gzip file"),
-        (WHOLE[: len(WHOLE) // 2], "not a whole gzip file"),
-        (WHOLE[:-1], "not a whole gzip file"),
-        (WHOLE[:-8] + bytes([WHOLE[-8] ^ 1]) + WHOLE[-7:], "CRC check failed"),
-        (WHOLE + b"more", "not a whole gzip file"),
-        (gzip.compress(idx(IMAGES, magic=b"\0\0\x0d\3")), "begins with 00000d03"),
-        (gzip.compress(idx(IMAGES.reshape(9, 36))), "begins with 00000802"),
-        (gzip.compress(b"\0\0\x08\3\0\0"), "ends inside its header"),
-        (gzip.compress(idx(IMAGES)[:-1]), "needs 324 bytes, it holds only 323"),
-        (gzip.compress(idx(IMAGES) + b"x"), "needs 324 bytes, it holds more"),
-        (gzip.compress(b"\0\0\x08\3" + HUGE), "more than a file of its size can hold"),
-    ],
-)
-def test_idx_refuses_what_is_not_whole(content, complaint):
-    with pytest.raises(DataError, match=complaint) as caught:
-        parse_idx(content, HERE, 3)
-    assert str(caught.value).startswith(f"{HERE}: ")
-    assert str(caught.value).endswith("; get the file again from its publisher")
-
-
-# --- CIFAR-10
-
-
-def test_both_cifar_formats_give_the_same_pictures_rows_of_pixels_of_three_channels():
-    pickled, binary, pictures, labels = cifar_batches(12)
-    for x, y in (parse_cifar_pickle(pickled, HERE), parse_cifar_binary(binary, HERE, examples=12)):
-        assert (x.dtype, y.dtype) == (np.uint8, np.int32)
-        assert x.flags.c_contiguous
-        np.testing.assert_array_equal(x.reshape(12, 32, 32, 3), pictures)
-        np.testing.assert_array_equal(y, labels)
-
-
-def test_the_batch_written_here_is_a_pickle_that_numpy_itself_reads():
-    pickled, _, pictures, labels = cifar_batches(2)
-    # Python batches name numpy.core, which NumPy 2 still answers to, with a warning.
-    batch = pickle.loads(pickled.replace(b"numpy.core.multi", b"numpy._core.multi"), encoding="bytes")
-    np.testing.assert_array_equal(batch[b"data"].reshape(2, 3, 32, 32).transpose(0, 2, 3, 1), pictures)
-    assert batch[b"labels"] == list(labels)
-
-
-class Touch:
-    """Unpickled by `pickle.loads`, it creates a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return (Path.touch, (self.path,))
-
-
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, protocol):
-    attack = pickle.dumps({b"data": Touch(tmp_path / "run"), b"labels": [1]}, protocol)
-    with pytest.raises(DataError, match=r"it asks for .*, which no CIFAR-10 batch needs"):
-        parse_cifar_pickle(attack, HERE)
-    assert not (tmp_path / "run").exists()
-    pickle.loads(attack)  # the attack is a real one
-    assert (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    "name", ["os\nsystem", "builtins\neval", "numpy\nload", "numpy\nndarray.tofile", "numpy.core.multiarray\nfromfile"]
-)
-def test_no_other_name_is_ever_looked_up(name):
-    with pytest.raises(DataError, match="which no CIFAR-10 batch needs"):
-        parse_cifar_pickle(b"\x80\x02c" + name.encode() + b"\n.", HERE)
-
-
-PIXELS = bytes(2 * 3072)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"\x80",
-        pickle.dumps([1, 2]),
-        pickle.dumps({b"labels": [1]}),
-        pickle.dumps({b"labels": [1], b"data": b"bytes"}),
-        cifar_pickle(PIXELS, [1, 2], 2)[:-2000],
-        cifar_pickle(PIXELS, [1, 2, 3], 2),
-        cifar_pickle(PIXELS[1:], [1, 2], 2),
-        cifar_pickle(PIXELS, [1, 2], 1000),
-        cifar_pickle(PIXELS, [1, 2], -2),
-        cifar_pickle(PIXELS, [1, 2], 2, dtype=b"u2"),
-        cifar_pickle(PIXELS, [1, 10], 2),
-        cifar_pickle(PIXELS, [-1, 1], 2),
-        # _reconstruct asked for 10^9 x 10^9 numbers: NumPy would try to have the memory
-        b"\x80\x02cnumpy\nndarray\nJ\x00\xca\x9a;J\x00\xca\x9a;\x86\x85R.",
-    ],
-)
-def test_cifar_pickle_refuses_what_is_not_a_whole_batch(content):
-    with pytest.raises(DataError, match=f"^{HERE}: .*; get the file again from https://www.cs.toronto.edu"):
-        parse_cifar_pickle(content, HERE)
-
-
-@pytest.mark.parametrize("change", [-3073, -1, 1])
-def test_cifar_binary_refuses_another_length(change):
-    with pytest.raises(DataError, match=r"bytes long, but a CIFAR-10 binary batch has 9,219"):
-        parse_cifar_binary(bytes(3 * 3073 + change), HERE, examples=3)
-
-
-def test_cifar_binary_refuses_other_labels():
-    content = bytearray(2 * 3073)
-    content[3073] = 10
-    with pytest.raises(DataError, match=r"labels 0 \.\.\. 10 where 0 \.\.\. 9"):
-        parse_cifar_binary(bytes(content), HERE, examples=2)
-
-
-# --- where files come from
 
 CONTENT = b"what the publisher published"
 FILE = DataFile("set/file.gz", sha256(CONTENT), "https://example.org/files/file.gz")
@@ -234,6 +60,26 @@ def test_another_checksum_is_refused(tmp_path, cache, algorithm):
     put(tmp_path, file.path, CONTENT + b"!")
     with pytest.raises(DataError, match=f"{tmp_path / FILE.path}: damaged, .*{algorithm} is not .*; delete it"):
         fetch(file, tmp_path)
+
+
+def test_a_gzipped_copy_serves_and_is_verified_unpacked(tmp_path, cache):
+    put(tmp_path, f"{FILE.path}.gz", gzip.compress(CONTENT))
+    assert fetch(FILE, tmp_path) == (tmp_path / f"{FILE.path}.gz", CONTENT)
+    put(tmp_path, f"{FILE.path}.gz", gzip.compress(CONTENT + b"!"))
+    with pytest.raises(DataError, match=rf"{tmp_path / FILE.path}\.gz: damaged, .*sha256 is not"):
+        fetch(FILE, tmp_path)
+    put(tmp_path, f"{FILE.path}.gz", gzip.compress(CONTENT)[:-4])
+    with pytest.raises(DataError, match=rf"{FILE.path}\.gz: not a whole gzip file .*; get it again"):
+        fetch(FILE, tmp_path)
+    put(tmp_path, FILE.path, CONTENT)
+    assert fetch(FILE, tmp_path) == (tmp_path / FILE.path, CONTENT)
+
+
+def test_a_gzipped_copy_is_not_unpacked_beyond_its_limit(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(datafiles, "MAX_UNPACKED_BYTES", len(CONTENT) - 1)
+    put(tmp_path, f"{FILE.path}.gz", gzip.compress(CONTENT))
+    with pytest.raises(DataError, match=f"more than {len(CONTENT) - 1} bytes unpacked"):
+        fetch(FILE, tmp_path)
 
 
 def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path, cache):

@@ -10,12 +10,23 @@ PEERS = {"torch", "tensorflow", "keras", "faiss"}
 
 # Lowest first: a module imports only modules that stand in an earlier line.
 LAYERS = [
-    ["checkpoint", "codes", "augment", "datafiles", "models", "hashing.table", "hashing.key_batches"],
-    ["convnets", "data", "geometry", "kmeans", "knn", "layer_codes", "logistic", "population", "hashing.keys"],
-    ["properties", "train", "hashing.python_hash", "hashing.fingerprint", "hashing.batches", "hashing.policies"],
-    ["evaluate", "hashing.quality", "hashing.sharded_policy", "hashing.single", "hashing.learner", "hashing.export"],
+    ["checkpoint", "codes", "augment", "datafiles", "examples", "models", "hashing.table", "hashing.key_batches"],
+    ["image_files", "own_data", "tabular_data", "text_data"],
+    ["convnets", "image_data", "geometry", "kmeans", "knn", "layer_codes", "logistic", "population", "hashing.keys"],
+    [
+        "data",
+        "properties",
+        "train",
+        "hashing.python_hash",
+        "hashing.fingerprint",
+        "hashing.batches",
+        "hashing.policies",
+    ],
+    ["evaluate", "grid", "hashing.quality", "hashing.shards", "hashing.single", "hashing.learner", "hashing.export"],
+    ["hashing.sharded_policy", "hashing.latent_policy"],
     [
         "runs",
+        "hashing.latent",
         "hashing.hasher",
         "hashing.imitate",
         "hashing.reinforce",
@@ -23,7 +34,9 @@ LAYERS = [
         "hashing.soft_actor_critic",
         "hashing.sharded",
     ],
-    ["sweep", "plots", "hashing.perfect", "hashing.actor_critic", "hashing.table_reinforce", "hashing.meta"],
+    ["tasks", "results", "plots", "hashing.perfect", "hashing.actor_critic", "hashing.table_reinforce", "hashing.meta"],
+    ["cost"],
+    ["sweep"],
     ["cli", "hash_plots", "variants"],
     ["effects", "variant_plots"],
 ]
