@@ -15,15 +15,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int32
+from jaxtyping import Array, Int32, UInt32
 
 from jaxhash import checkpoint
 from jaxhash.checkpoint import CheckpointError
-from jaxhash.hashing import export, sharded_policy, single
+from jaxhash.hashing import export, latent_policy, sharded_policy, single
 from jaxhash.hashing.batches import Places, count, pipeline, split
 from jaxhash.hashing.fingerprint import fingerprint
 from jaxhash.hashing.keys import Tokens, listed_keys
-from jaxhash.hashing.sharded_policy import Lookup, Sharded
+from jaxhash.hashing.latent_policy import Latent, LatentLookup
+from jaxhash.hashing.sharded_policy import Sharded, ShardedLookup
 from jaxhash.hashing.single import Single
 
 FORMAT = 1
@@ -43,7 +44,7 @@ class Hasher:
     With fewer bins than keys in the key set, all bins are used as evenly as can be.
     """
 
-    policy: Sharded | Single
+    policy: Sharded | Single | Latent
     num_keys: int
     """Keys of the key set."""
     num_bins: int
@@ -87,7 +88,7 @@ class Hasher:
 
     @property
     def method(self) -> str:
-        """`sharded` or `single`."""
+        """`sharded`, `single` or `latent`."""
         return type(self.policy).__name__.lower()
 
     @property
@@ -107,11 +108,7 @@ class Hasher:
 
     @functools.cached_property
     def _arrays(self) -> "_Arrays":
-        tables: Lookup | Single
-        if isinstance(self.policy, Sharded):
-            tables = sharded_policy.lookup(self.policy, max(self.num_keys, self.num_bins))
-        else:
-            tables = self.policy
+        tables = _tables(self.policy, max(self.num_keys, self.num_bins))
         return _Arrays(*jax.device_put((tables, np.uint32(self.seed), np.int32(self.num_bins))))
 
     def save(self, path: str | Path) -> None:
@@ -165,7 +162,7 @@ def load_hasher(path: str | Path) -> Hasher:
         raise CheckpointError(f"{path}: hasher format {found}, but this jaxhash reads {FORMAT}; use the one that wrote")
     try:
         like = {name: jax.ShapeDtypeStruct(s, np.dtype(t)) for name, (s, t) in description["arrays"].items()}
-        kind = {"sharded": Sharded, "single": Single}[description["method"]]
+        kind = {"sharded": Sharded, "single": Single, "latent": Latent}[description["method"]]
         names = ("num_keys", "num_bins", "seed", "config", "collisions")
         golden = [(bytes.fromhex(key), b) for key, b in description["golden"]]
         hasher = Hasher(
@@ -203,7 +200,7 @@ def floor_bits_per_key(load: float) -> float:
 class _Arrays:
     """What a hasher computes with. Sizes are arrays as well: another number of bins is not compiled again."""
 
-    tables: Lookup | Single
+    tables: "_Tables"
     seed: Array
     num_bins: Array
 
@@ -211,12 +208,25 @@ class _Arrays:
 jax.tree_util.register_dataclass(_Arrays)
 
 
+_Tables = ShardedLookup | Single | LatentLookup
+
+
+def _tables(policy: Sharded | Single | Latent, num_seats: int) -> _Tables:
+    """A policy laid out for fast reading."""
+    if isinstance(policy, Sharded):
+        return sharded_policy.lookup(policy, num_seats)
+    return latent_policy.lookup(policy, num_seats) if isinstance(policy, Latent) else policy
+
+
+def _seats(tables: _Tables, prints: UInt32[Array, "n 2"]) -> Int32[Array, " n"]:
+    if isinstance(tables, ShardedLookup):
+        return sharded_policy.seats(tables, prints)
+    return latent_policy.seats(tables, prints) if isinstance(tables, LatentLookup) else single.seats(tables, prints)
+
+
 def _bins(arrays: _Arrays, tokens: Tokens) -> Int32[Array, " n"]:
-    prints = fingerprint(tokens, arrays.seed)
-    tables = arrays.tables
-    seats = sharded_policy.seats(tables, prints) if isinstance(tables, Lookup) else single.seats(tables, prints)
     # Where bins are fewer than keys, the seats of a perfect hash are dealt out to the bins in turn.
-    return seats % arrays.num_bins
+    return _seats(arrays.tables, fingerprint(tokens, arrays.seed)) % arrays.num_bins
 
 
 _jitted = jax.jit(_bins)

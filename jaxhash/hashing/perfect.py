@@ -7,6 +7,7 @@ bins < keys    a minimal perfect hash onto as many seats as keys, and the seats 
 
 import dataclasses
 import functools
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,15 +16,18 @@ from typing import Literal, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import UInt32, UInt64
+from jaxtyping import Int32, UInt32, UInt64
 
-from jaxhash.hashing import sharded, single
+from jaxhash.hashing import latent, sharded, single
 from jaxhash.hashing.batches import MAX_ROWS, count, pipeline
 from jaxhash.hashing.fingerprint import all_distinct, as_numbers, fingerprint
 from jaxhash.hashing.hasher import MAX_BINS, Hasher
 from jaxhash.hashing.keys import distinct, encode_keys
+from jaxhash.hashing.latent import Groups, LatentConfig, SearchState
+from jaxhash.hashing.latent_policy import Latent
 from jaxhash.hashing.sharded import ShardedConfig
 from jaxhash.hashing.sharded_policy import Sharded
+from jaxhash.hashing.shards import cut
 from jaxhash.hashing.single import Single, SingleConfig
 
 SEEDS = 20
@@ -35,6 +39,7 @@ MAX_SINGLE_WEIGHTS = 2**28
 """Weights of the single network's output layer at most: they are trained in 4 bytes each."""
 # Shards trained side by side: a processor's cache holds few of them, an accelerator wants many.
 _LANES = {"cpu": 2**8}
+_LATENT_LANES = {"cpu": 2**10}
 _LANES_ON_ACCELERATORS = 2**14
 
 
@@ -44,19 +49,21 @@ class FitConfig:
 
     num_bins: int | None = None
     """Bins; by default as many as there are keys (1 if there is none), a minimal perfect hash."""
-    method: Literal["sharded", "single"] = "sharded"
+    method: Literal["sharded", "single", "latent"] = "sharded"
     """`sharded`: a tiny policy for every 32 keys, all trained side by side; for any number of keys. `single`: one
-    network with two hidden layers and a logit for every bin, as in the study; cost grows with keys x bins."""
+    network with two hidden layers and a logit for every bin, as in the study; cost grows with keys x bins. `latent`:
+    one untrained policy for all keys and 16-bit latents found by search; the smallest, for any number of keys."""
     seed: int = 0
     """Another seed gives another function of the same key set."""
     sharded: ShardedConfig = field(default_factory=ShardedConfig)
     single: SingleConfig = field(default_factory=SingleConfig)
+    latent: LatentConfig = field(default_factory=LatentConfig)
 
     def __post_init__(self) -> None:
         if self.num_bins is not None and not 1 <= self.num_bins <= MAX_BINS:
             raise ValueError(f"num_bins={self.num_bins} is not valid: num_bins must be 1 to {MAX_BINS:,}")
-        if self.method not in ("sharded", "single"):
-            raise ValueError(f"method={self.method!r} is not valid: method must be 'sharded' or 'single'")
+        if self.method not in _LEARNERS:
+            raise ValueError(f"method={self.method!r} is not valid: method must be one of {', '.join(_LEARNERS)}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed={self.seed} is not valid: seed must be 0 to 2^32 - 1")
 
@@ -67,7 +74,7 @@ class Progress(NamedTuple):
     seconds: float
     """Since the fit began."""
     steps: int
-    """Learning steps (sharded) or iterations (single) so far."""
+    """Learning steps (sharded), iterations (single) or trials of a group of keys (latent) so far."""
     collisions: int
     """Keys - occupied bins among max(keys, bins), under the best function so far."""
     num_keys: int
@@ -116,7 +123,7 @@ def fit(
     tell(0, max(n - 1, 0))
     seed, numbers = separate(listed, config.seed)
 
-    def compile_hasher(untrained: Sharded) -> None:
+    def compile_hasher(untrained: Sharded | Latent) -> None:
         like_the_result = Hasher(untrained, n, num_bins, seed)
         like_the_result(listed[:EXAMPLES])
         like_the_result(listed[:MAX_ROWS])
@@ -167,9 +174,9 @@ def _learn_sharded(
     numbers: UInt64[np.ndarray, " n"],
     num_seats: int,
     tell: Callable[[int, int], None],
-    compile_hasher: Callable[[Sharded], None],
+    compile_hasher: Callable[[Sharded | Latent], None],
 ) -> Sharded:
-    shards = sharded.cut(numbers, num_seats, config.sharded.keys_per_shard)
+    shards = cut(numbers, num_seats, config.sharded.keys_per_shard)
     lanes = _LANES.get(jax.default_backend(), _LANES_ON_ACCELERATORS)
     state = sharded.start(config.sharded, shards, lanes)
     train = _sharded_train(config.sharded)
@@ -188,12 +195,91 @@ def _learn_sharded(
     return sharded.policy_of(state, shards)
 
 
+@functools.cache
+def _latent_searches(config: LatentConfig) -> tuple[Callable[..., SearchState], Callable[..., SearchState]]:
+    """For the latents of shards, and for those of leaves."""
+    of_shards, of_leaves = (latent.make_search(s) for s in (latent.splits_evenly(config), latent.separates))
+    return jax.jit(of_shards, donate_argnums=0), jax.jit(of_leaves, donate_argnums=0)
+
+
+def _learn_latent(
+    config: FitConfig,
+    numbers: UInt64[np.ndarray, " n"],
+    num_seats: int,
+    tell: Callable[[int, int], None],
+    compile_hasher: Callable[[Sharded | Latent], None],
+) -> Latent:
+    shards = cut(numbers, num_seats, config.latent.keys_per_shard)
+    count, leaves = int(shards.num_shards), config.latent.leaves
+    sizes = np.asarray(shards.sizes)
+    splits, latents = np.zeros(len(sizes), np.int32), np.zeros((leaves, len(sizes)), np.int32)
+    tried = 0
+
+    def policy() -> Latent:
+        kept = (splits.astype(np.uint16), latents.T.astype(np.uint16), np.asarray(shards.thresholds), sizes)
+        return Latent(*(a[:count] for a in kept))
+
+    def report(trials: int, waiting: int) -> None:
+        tell(tried + trials, waiting)
+
+    search_shards, search_leaves = _latent_searches(config.latent)
+    with ThreadPoolExecutor(1) as beside:
+        # All shapes are known by now: the next programs are compiled while the first one runs.
+        compiled = beside.submit(compile_hasher, policy())
+        nobody = np.zeros(len(sizes), bool)
+        _find_latents(search_leaves, latent.leaf_groups(config.latent, shards, splits, nobody), lambda *_: None)
+        waiting = sizes > 0
+        while waiting.any():
+            found, trials = _find_latents(search_shards, latent.shard_groups(shards, splits, waiting), report)
+            tried += trials
+            # A shard without a split is left with collisions.
+            waiting &= found < latent.LIMIT
+            splits = np.where(waiting, found, splits)
+            found, trials = _find_latents(
+                search_leaves, latent.leaf_groups(config.latent, shards, splits, waiting), report
+            )
+            tried += trials
+            found = found.reshape(leaves, -1)
+            latents = np.where(waiting, np.minimum(found, latent.LIMIT - 1), latents)
+            waiting &= (found == latent.LIMIT).any(0)
+            splits = splits + waiting
+        compiled.result()
+    return policy()
+
+
+def _find_latents(
+    search: Callable[..., SearchState], groups: Groups, report: Callable[[int, int], None]
+) -> tuple[Int32[np.ndarray, " groups"], int]:
+    """The latent of every group, and how many were tried in a lane; on CPU every core searches its share."""
+    on_cpu = jax.default_backend() == "cpu"
+    cores = len(os.sched_getaffinity(0)) if on_cpu else 1
+    parts = [Groups(*(a[..., part::cores] for a in groups)) for part in range(cores)]
+    states = [latent.start(part, _LATENT_LANES.get(jax.default_backend(), _LANES_ON_ACCELERATORS)) for part in parts]
+    trials, tried = latent.TRIALS_BETWEEN_REFILLS, 0
+    with ThreadPoolExecutor(cores) as pool:
+        while True:
+            before = time.monotonic()
+            futures = [pool.submit(search, *pair, np.int32(trials)) for pair in zip(states, parts, strict=True)]
+            states = [jax.block_until_ready(future.result()) for future in futures]
+            tried += trials
+            open_groups = [np.asarray(s.latents) < 0 for s in states]
+            report(tried, sum(int(np.asarray(p.sizes)[o].sum()) for p, o in zip(parts, open_groups, strict=True)))
+            if not any(o.any() for o in open_groups):
+                break
+            quick = time.monotonic() - before < SECONDS_BETWEEN_REPORTS
+            trials = min(2 * trials, 2**20) if quick else max(trials // 2, latent.TRIALS_BETWEEN_REFILLS)
+    found = np.empty(groups.sizes.shape, np.int32)
+    for part, state in enumerate(states):
+        found[part::cores] = np.asarray(state.latents)
+    return found, tried
+
+
 def _learn_single(
     config: FitConfig,
     numbers: UInt64[np.ndarray, " n"],
     num_seats: int,
     tell: Callable[[int, int], None],
-    compile_hasher: Callable[[Sharded], None],
+    compile_hasher: Callable[[Sharded | Latent], None],
 ) -> Single:
     del compile_hasher  # a few tenths of a second, beside seconds
     weights = num_seats * config.single.hidden
@@ -222,4 +308,8 @@ def _learn_single(
     return best
 
 
-_LEARNERS: dict[str, Callable[..., Sharded | Single]] = {"sharded": _learn_sharded, "single": _learn_single}
+_LEARNERS: dict[str, Callable[..., Sharded | Single | Latent]] = {
+    "sharded": _learn_sharded,
+    "single": _learn_single,
+    "latent": _learn_latent,
+}

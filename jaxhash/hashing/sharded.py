@@ -20,12 +20,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int8, Int16, Int32, UInt8, UInt32, UInt64
+from jaxtyping import Array, Bool, Int8, Int16, Int32, UInt8, UInt32
 
 from jaxhash.hashing.fingerprint import mix
-from jaxhash.hashing.sharded_policy import MAX_KEYS, Sharded, most_likely_code, rooms, visible_bits
+from jaxhash.hashing.sharded_policy import MAX_KEYS, Sharded, most_likely_code, visible_bits
+from jaxhash.hashing.shards import Shards
 
-MIN_SHARDS = 2**10
 STEPS_BETWEEN_REFILLS = 16
 """Steps after which shards that are done make room for others."""
 _NOTHING = np.uint32(0xFFFFFFFF)
@@ -64,23 +64,6 @@ class ShardedConfig:
         check(1 <= self.attempts <= 255, "attempts", "1 to 255")
 
 
-class Shards(NamedTuple):
-    """A key set cut into shards, with the shards along the last axis, where a processor takes many at once.
-
-    Empty shards at the end round their number up, so that key sets of about the same size share a compiled program.
-    """
-
-    first: UInt32[Array, "keys shards"]
-    """First words of the fingerprints; rows from a shard's size on are padding."""
-    second: UInt32[Array, "keys shards"]
-    thresholds: UInt32[Array, " shards"]
-    sizes: UInt8[Array, " shards"]
-    slots: Int32[Array, " shards"]
-    """Bins of the shard that its codes stand for, at most 32."""
-    num_shards: Int32[Array, ""]
-    """Shards without the empty ones at the end."""
-
-
 class TrainState(NamedTuple):
     """Where training stands: shards in the lanes, and the best policy found so far for each shard."""
 
@@ -99,37 +82,6 @@ class TrainState(NamedTuple):
     best_attempts: UInt8[Array, " shards"]
     collisions: Int32[Array, " shards"]
     """Keys - occupied bins under the best policy so far; untrained, all keys of a shard share its first bin."""
-
-
-def cut(numbers: UInt64[np.ndarray, " n"], num_seats: int, keys_per_shard: int) -> Shards:
-    """Shards of `keys_per_shard` keys out of all fingerprints, as numbers in ascending order; on the host.
-
-    Keys whose fingerprints share the first word stay together, so a shard may hold a key less.
-
-    Raises:
-        ValueError: if more keys than a shard may hold share the first word.
-    """
-    n = len(numbers)
-    first = (numbers >> np.uint64(32)).astype(np.uint32)
-    bounds = [0]
-    while bounds[-1] + keys_per_shard < n:
-        bound = bounds[-1] + keys_per_shard
-        while bound > bounds[-1] and first[bound] == first[bound - 1]:
-            bound -= 1
-        if bound == bounds[-1]:
-            raise ValueError(f"more than {keys_per_shard} keys share 32 bits of their fingerprints; try another seed")
-        bounds.append(bound)
-    count = len(bounds)
-    padded = max(2 ** (count - 1).bit_length(), MIN_SHARDS)
-    starts = np.pad(np.array(bounds), (0, padded - count), constant_values=n)
-    sizes = np.diff(starts, append=n).astype(np.uint8)
-    room = np.asarray(rooms(sizes[:count], np.int32(num_seats))[1])
-    slots = np.pad(np.minimum(room, MAX_KEYS), (0, padded - count))
-    words = np.append(numbers, np.uint64(0))[np.minimum(starts + np.arange(keys_per_shard)[:, None], n)]
-    first, second = (words >> np.uint64(32)).astype(np.uint32), words.astype(np.uint32)
-    thresholds = first[0].copy()
-    thresholds[0] = 0
-    return Shards(*map(jnp.asarray, (first, second, thresholds, sizes, slots.astype(np.int32), np.int32(count))))
 
 
 def start(config: ShardedConfig, shards: Shards, lanes: int) -> TrainState:
@@ -236,8 +188,8 @@ def make_train(config: ShardedConfig) -> Callable[[TrainState, Shards, Array], T
     def train(state: TrainState, shards: Shards, steps: Int32[Array, ""]) -> TrainState:
         def lanes_of(state: TrainState) -> tuple[Array, Array]:
             sizes = shards.sizes.at[state.shard].get(mode="fill", fill_value=0).astype(jnp.int32)
-            slots = shards.slots.at[state.shard].get(mode="fill", fill_value=0)
-            return jnp.arange(config.keys_per_shard, dtype=jnp.int32)[:, None] < sizes, slots
+            room = shards.rooms.at[state.shard].get(mode="fill", fill_value=0)
+            return jnp.arange(config.keys_per_shard, dtype=jnp.int32)[:, None] < sizes, jnp.minimum(room, MAX_KEYS)
 
         def go_on(carry: tuple[Array, TrainState]) -> Array:
             return (carry[0] < steps) & ~done(carry[1], shards)

@@ -6,6 +6,7 @@ import pytest
 from jaxhash.hashing import sharded
 from jaxhash.hashing.sharded import ShardedConfig
 from jaxhash.hashing.sharded_policy import Sharded, lookup, seats
+from jaxhash.hashing.shards import cut
 
 SMALL = ShardedConfig(keys_per_shard=8, inputs=10, outputs=4)
 
@@ -43,7 +44,7 @@ def python_seat(policy, first, second, num_seats):
 
 
 def train(config, numbers, num_seats, lanes):
-    shards = sharded.cut(numbers, num_seats, config.keys_per_shard)
+    shards = cut(numbers, num_seats, config.keys_per_shard)
     state = sharded.start(config, shards, lanes)
     state = jax.jit(sharded.make_train(config))(state, shards, jnp.int32(10**6))
     assert bool(sharded.done(state, shards))
@@ -102,7 +103,7 @@ def test_the_number_of_lanes_does_not_change_the_result(trained):
 
 def test_collisions_reported_are_those_of_the_function_while_it_trains(trained):
     numbers, _, _ = trained
-    shards = sharded.cut(numbers, 1000, SMALL.keys_per_shard)
+    shards = cut(numbers, 1000, SMALL.keys_per_shard)
     state = sharded.start(SMALL, shards, 16)
     step = jax.jit(sharded.make_train(SMALL))
     before = 1000
@@ -119,7 +120,7 @@ def test_collisions_reported_are_those_of_the_function_while_it_trains(trained):
 @pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 33, 1000])
 def test_shards_hold_all_keys_in_order(n):
     numbers = fingerprints(n)
-    shards = sharded.cut(numbers, max(n, 1), 8)
+    shards = cut(numbers, max(n, 1), 8)
     count = int(shards.num_shards)
     sizes = np.asarray(shards.sizes)
     assert sizes.sum() == n
@@ -135,11 +136,11 @@ def test_shards_hold_all_keys_in_order(n):
 
 def test_keys_with_the_same_first_word_stay_in_one_shard():
     numbers = np.array([(w << 32) | i for w in range(20) for i in range(3)], np.uint64)
-    shards = sharded.cut(numbers, 60, 8)
+    shards = cut(numbers, 60, 8)
     # 8 do not hold 3 triples: two triples a shard.
     np.testing.assert_array_equal(np.asarray(shards.sizes)[: int(shards.num_shards)], [6] * 10)
     with pytest.raises(ValueError, match="more than 8 keys share 32 bits"):
-        sharded.cut(np.arange(9, dtype=np.uint64), 9, 8)
+        cut(np.arange(9, dtype=np.uint64), 9, 8)
 
 
 def test_a_shard_without_room_is_given_up_with_the_fewest_collisions_seen():
