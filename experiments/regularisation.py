@@ -1,0 +1,197 @@
+"""What regularisation and noise do to neural codes, beside what model size, training time and sample size do.
+
+He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2101.05490), abstract and section 5: regularisation
+and label noise shape the encoding properties too, but size, time and sample size dominate. Here each of batch norm,
+weight decay, dropout, label noise, input noise, epochs and training examples is changed alone, at a few widths, and
+one table gives the size of every effect. What we measured stands in the README.
+
+    python -m experiments.regularisation                               # digits, about a minute on 2 cores
+    python -m experiments.regularisation --dataset mnist --epochs 20   # widths 3 to 100, the study's recipe
+    python -m experiments.regularisation --dropout-grid 0 0.2 0.4 0.6 --out runs/mine
+
+An interrupted run continues with the same command.
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+import xarray as xr
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from experiments import paper
+from experiments.rows import write_csv
+from experiments.variants import run_variants
+from jaxhash import effects, plots, variant_plots
+from jaxhash.effects import Effect
+from jaxhash.sweep import NUMBERS, SweepConfig
+from jaxhash.train import TrainConfig
+from jaxhash.variants import Factor, Value, get_field, one_at_a_time
+
+SHOWN = ("train_redundancy", "knn_accuracy", "logistic_accuracy", "test_kmeans_accuracy", "test_accuracy")
+"""Columns of the printed table; effects.csv has all ten numbers."""
+DOMINANT = (effects.WIDTH, "training time", "sample size")
+"""The factors that matter most, as the study says."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Effects of regularisation, noise, time, sample size and width on the properties of codes.
+
+    The options of a sweep (--widths, --epochs, --l2 ...) say what the baseline is. Each grid is run with all else as
+    in the baseline, whose own value is added where a grid lacks it.
+    """
+
+    sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
+    l2_grid: tuple[float, ...] = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
+    """Weight decay; the study's is 1e-6."""
+    dropout_grid: tuple[float, ...] = (0.0, 0.1, 0.25, 0.5)
+    """Probability with which a hidden unit is left out of a step."""
+    label_noise_grid: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    """Fraction of training labels replaced by random ones."""
+    input_noise_grid: tuple[float, ...] = (0.0, 0.1, 0.25, 0.5)
+    """Standard deviation of the noise on the inputs, where pixels reach from 0 to 1."""
+    epochs_grid: tuple[int, ...] = (1, 3, 10)
+    """Passes over the training set."""
+    examples_grid: tuple[int, ...] = (100, 300)
+    """Training examples."""
+    effect_width: int | None = None
+    """Width of the models in the printed table (default: the one in the middle); effects.csv has all widths."""
+    out: Path | None = None
+    """Folder of the runs (default: runs/regularisation-<dataset>). What stands there is continued."""
+    data_dir: Path | None = None
+    """Folder in which dataset files are looked up first (default: the environment variable JAXHASH_DATA_DIR)."""
+
+    def __post_init__(self) -> None:
+        if self.sweep.repeats < 2:
+            raise ValueError(f"repeats={self.sweep.repeats} has no spread to hold an effect against; give 2 or more")
+        if len(self.sweep.widths) < 2:
+            raise ValueError(f"widths={self.sweep.widths} is one width; give two or more to see what width does")
+        if self.effect_width is not None and self.effect_width not in self.sweep.widths:
+            raise ValueError(f"effect_width={self.effect_width} is none of the widths {self.sweep.widths}; give one")
+
+    def factors(self) -> list[Factor]:
+        """What is changed, regularisation first."""
+
+        def factor(name: str, path: str, grid: Sequence[Value]) -> Factor:
+            values = {*grid, get_field(self.sweep, path)}
+            return Factor(name, path, tuple(sorted(values, key=lambda value: float("inf") if value is None else value)))
+
+        return [
+            factor("batch norm", "model.batch_norm", (False, True)),
+            factor("weight decay", "train.l2", self.l2_grid),
+            factor("dropout", "model.dropout", self.dropout_grid),
+            factor("label noise", "label_noise", self.label_noise_grid),
+            factor("input noise", "train.input_noise", self.input_noise_grid),
+            factor("training time", "train.epochs", self.epochs_grid),
+            factor("sample size", "examples", self.examples_grid),
+        ]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--dataset", default="digits")
+    dataset = first.parse_known_args(arguments)[0].dataset
+    try:
+        config = tyro.cli(
+            tyro.conf.OmitArgPrefixes[Config], description=__doc__, default=default(dataset), args=arguments
+        )
+        factors = config.factors()
+        configs = one_at_a_time(config.sweep, factors)
+    except ValueError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
+        sys.exit(1)
+
+    name = Path(dataset).stem
+    out = config.out or Path("runs") / f"regularisation-{name}"
+    results = run_variants(configs, out, config.data_dir)
+    found = all_effects(results, config.sweep, factors)
+    write_csv(out / "effects.csv", [dataclasses.asdict(effect) for effect in found])
+    title = f"{name}, {config.sweep.repeats} repeats, {config.sweep.train.epochs} epochs; one factor changed at a time"
+    picture = out / "regularisation.png"
+    plots.save(
+        variant_plots.factors(results, config.sweep, factors, ("train_redundancy", "knn_accuracy"), title), picture
+    )
+    console = Console()
+    widths = sorted(config.sweep.widths)
+    width = config.effect_width or widths[len(widths) // 2]
+    shown = [effect for effect in found if effect.width in (width, None)]
+    console.print(table(shown, width))
+    for number in SHOWN:
+        console.print(verdict([effect for effect in shown if effect.number == number]), highlight=False)
+    if diverged := int(results["diverged"].sum()):
+        console.print(f"[bold yellow]{diverged} models diverged[/] (loss not finite); they are left out of the means.")
+    console.print(f"Figure: {picture}\nNumbers: {out / 'effects.csv'}, {out / 'results.nc'}, {out / 'results.csv'}")
+
+
+def default(dataset: str) -> Config:
+    """The grid for a dataset: the study's recipe at few widths."""
+    if dataset == "digits":
+        train = TrainConfig(epochs=60)
+        return Config(SweepConfig(dataset=dataset, widths=(5, 10, 20, 40), repeats=5, train=train))
+    study = paper.capacity(dataset)
+    widths = tuple(sorted(study.widths))
+    few = tuple(sorted({widths[round(i * (len(widths) - 1) / 3)] for i in range(4)}))
+    return Config(
+        dataclasses.replace(study, widths=few, repeats=min(study.repeats, 3)),
+        epochs_grid=(1, 3, 10),
+        examples_grid=(100, 1000, 10_000),
+    )
+
+
+def all_effects(results: xr.Dataset, baseline: SweepConfig, factors: Sequence[Factor]) -> list[Effect]:
+    """Width first, then every factor at every width, for each of the ten numbers."""
+    found = [effects.of_width(results[number]) for number in NUMBERS]
+    return found + [
+        effects.of_factor(results[number], baseline, factor, int(width))
+        for factor in factors
+        for width in results["width"].values
+        for number in NUMBERS
+    ]
+
+
+def table(shown: Sequence[Effect], width: int) -> Table:
+    """Differences between the extremes of each factor, at one width."""
+    made = Table(
+        title=f"Effects at width {width}",
+        caption="each cell: difference of the means over repeats between both extremes, ± pooled standard deviation "
+        "of the repeats; below, the difference in such standard deviations (d)",
+        box=SIMPLE,
+    )
+    made.add_column("factor")
+    for number in SHOWN:
+        made.add_column(variant_plots.SHORT[number].replace(" ", "\n"), justify="right", no_wrap=True)
+    for name in dict.fromkeys([*DOMINANT, *(effect.factor for effect in shown)]):
+        of_factor = {effect.number: effect for effect in shown if effect.factor == name}
+        extremes = of_factor[SHOWN[0]]
+        made.add_row(
+            f"{name}\n{extremes.low} to {extremes.high}",
+            *(
+                f"{effect.difference:+.3f} ±{effect.pooled_sd:.3f}\nd {effect.standardised:+.1f}"
+                for effect in (of_factor[number] for number in SHOWN)
+            ),
+            end_section=name == DOMINANT[-1],
+        )
+    return made
+
+
+def verdict(of_number: Sequence[Effect]) -> str:
+    """Whether what the study calls dominant moves a number more than all else does, in a sentence."""
+    dominant = {effect.factor: abs(effect.difference) for effect in of_number if effect.factor in DOMINANT}
+    others = {effect.factor: abs(effect.difference) for effect in of_number if effect.factor not in DOMINANT}
+    most = max(others, key=lambda name: others[name])
+    exceeded = [name for name, size in dominant.items() if size < others[most]]
+    sizes = ", ".join(f"{name} {size:.3f}" for name, size in dominant.items())
+    rest = f"more than {' and '.join(exceeded)}" if exceeded else "less than each of them"
+    return f"{variant_plots.SHORT[of_number[0].number]}: {sizes}; of the rest {most} does most, {others[most]:.3f}, {rest}."
+
+
+if __name__ == "__main__":
+    main()
