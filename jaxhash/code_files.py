@@ -1,0 +1,169 @@
+"""Neural codes in files: packed words too many for memory, read and written a few rows at a time.
+
+    <name>.npy     uint32 [n, words], NumPy's own format: `numpy.load(..., mmap_mode="r")` opens it too
+    <name>.json    {"num_bits": ..., "layers": [{"name": ..., "bits": ...}, ...]}
+
+The bits of each layer begin with a new word; what a layer leaves of its last word is 0, which no Hamming distance and
+no count of distinct codes can see. The .json is written last: a file that has one is whole.
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, UInt32
+
+from jaxhash import checkpoint
+from jaxhash.checkpoint import CheckpointError
+from jaxhash.codes import WORD
+
+BYTES_AT_A_TIME = 2**26
+"""Rows are worked on in chunks of about so many bytes of words."""
+
+
+class Layer(NamedTuple):
+    """A layer of a network, as a code has it."""
+
+    name: str
+    bits: int
+
+    @property
+    def words(self) -> int:
+        """Words that its bits take."""
+        return -(-self.bits // WORD)
+
+
+@dataclass(frozen=True)
+class CodeFile:
+    """The codes of n inputs in a file, or those of some of its layers. Holds no memory and no open file."""
+
+    path: Path
+    """Of the .npy."""
+    n: int
+    layers: tuple[Layer, ...]
+    first_word: int = 0
+    """Column of the file at which the first of these layers begins."""
+
+    @property
+    def num_bits(self) -> int:
+        """Bits of a code."""
+        return sum(layer.bits for layer in self.layers)
+
+    @property
+    def num_words(self) -> int:
+        """Words of a code."""
+        return sum(layer.words for layer in self.layers)
+
+    @property
+    def rows_at_a_time(self) -> int:
+        """Rows of about `BYTES_AT_A_TIME`, at most n."""
+        return min(max(BYTES_AT_A_TIME // (4 * self.num_words), 1), self.n)
+
+    def layer(self, name: str) -> "CodeFile":
+        """The codes of one layer.
+
+        Raises:
+            ValueError: if there is no such layer.
+        """
+        names = [layer.name for layer in self.layers]
+        if name not in names:
+            raise ValueError(f"{self.path} has no layer {name!r}; its layers: {', '.join(names)}")
+        at = names.index(name)
+        before = sum(layer.words for layer in self.layers[:at])
+        return CodeFile(self.path, self.n, self.layers[at : at + 1], self.first_word + before)
+
+    def rows(self, which: slice | Int[np.ndarray, " rows"]) -> UInt32[np.ndarray, "rows words"]:
+        """Some codes, copied into memory."""
+        # Mapped anew each time: pages that stay mapped would count as memory of the process.
+        words = np.load(self.path, mmap_mode="r")
+        return np.array(words[which, self.first_word : self.first_word + self.num_words])
+
+    def chunks(self) -> Iterator[tuple[int, UInt32[np.ndarray, "rows words"]]]:
+        """All codes in order, `rows_at_a_time` at a time but for the last; each with the index of its first row."""
+        for start in range(0, self.n, self.rows_at_a_time):
+            yield start, self.rows(slice(start, start + self.rows_at_a_time))
+
+
+Append = Callable[[UInt32[np.ndarray, "rows words"]], None]
+
+
+@contextmanager
+def writing(path: Path, n: int, layers: Sequence[Layer]) -> Iterator[Append]:
+    """Write the codes of n inputs, rows in order, as many at a time as one likes.
+
+    They are written under a temporary name and renamed at the end: codes exist whole, or not at all. Codes that
+    stand there are replaced.
+
+    Args:
+        path: of the .npy; the .json is beside it.
+        n: rows that will be written.
+        layers: names and numbers of bits, in the order of the words.
+
+    Raises:
+        ValueError: if another number of rows or words was written.
+        OSError: if they cannot be written (a full disk, no permission); nothing is left behind.
+    """
+    layers = tuple(layers)
+    num_words = sum(layer.words for layer in layers)
+    written = 0
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with draft.open("wb") as file:
+            header = {"descr": "<u4", "fortran_order": False, "shape": (n, num_words)}
+            np.lib.format.write_array_header_1_0(file, header)
+
+            def append(words: UInt32[np.ndarray, "rows words"]) -> None:
+                nonlocal written
+                if words.shape[1] != num_words:
+                    raise ValueError(f"{path}: rows of {words.shape[1]} words given, the layers have {num_words}")
+                written += len(words)
+                file.write(np.ascontiguousarray(words, "<u4").data)
+
+            yield append
+        if written != n:
+            raise ValueError(f"{path}: {written} rows were written, {n} were announced")
+        _header_of(path).unlink(missing_ok=True)
+        draft.replace(path)
+        description = {"num_bits": sum(layer.bits for layer in layers), "layers": [x._asdict() for x in layers]}
+        checkpoint.write_text(_header_of(path), json.dumps(description, indent=1))
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def load(path: str | Path) -> CodeFile:
+    """The codes in a file.
+
+    Args:
+        path: of the .npy.
+
+    Raises:
+        CheckpointError: if they are missing, not whole, or do not fit their description.
+    """
+    path = Path(path)
+    mend = "write the codes again"
+    try:
+        description = json.loads(_header_of(path).read_text())
+        layers = tuple(Layer(str(layer["name"]), int(layer["bits"])) for layer in description["layers"])
+        words = np.load(path, mmap_mode="r")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{error.filename}: no codes here, or not whole; {mend}") from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error}); {mend}") from None
+    codes = CodeFile(path, len(words), layers)
+    expected = (codes.n, codes.num_words)
+    if words.dtype != np.uint32 or words.shape != expected or codes.num_bits != description.get("num_bits"):
+        raise CheckpointError(
+            f"{path}: holds {words.dtype} {list(words.shape)}, but its description says "
+            f"{codes.num_bits} bits in {codes.num_words} uint32 words a row; {mend}"
+        )
+    return codes
+
+
+def _header_of(path: Path) -> Path:
+    return path.with_suffix(".json")
