@@ -1,5 +1,9 @@
 """Figures from labelled results. Lines are means over repeats, bands one standard deviation either side."""
 
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import xarray as xr
@@ -44,6 +48,30 @@ def line(axes: Axes, values: xr.DataArray, label: str, colour: str, marker: str 
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, 150 dots an inch."""
+    """Write a figure as PNG, 150 dots an inch, and into it as text what it shows and where it comes from (`notes`)."""
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=150)
+    figure.savefig(path, dpi=150, metadata=notes(figure))
+
+
+def notes(figure: Figure) -> dict[str, str]:
+    """Title, Description (what each panel shows), Software with versions, and Command, if an experiment's drew it."""
+    panels = [
+        f"{axes.get_title()}: {axes.get_ylabel()} against {axes.get_xlabel()}".removeprefix(": ")
+        for axes in figure.axes
+        if axes.get_xlabel() and axes.get_ylabel()
+    ]
+    found = {
+        "Title": figure.get_suptitle(),
+        "Description": "; ".join(dict.fromkeys(panels)),
+        "Software": ", ".join(f"{name} {version(name)}" for name in ("jaxhash", "jax", "numpy", "matplotlib")),
+        "Command": command_line(sys.orig_argv),
+    }
+    return {name: text for name, text in found.items() if text}
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """`python -m experiments.<name> ...` as it was typed, if a process began so; empty if it is another program."""
+    _, *arguments = argv
+    if "-m" not in arguments or not arguments[arguments.index("-m") + 1].startswith(("experiments.", "bench.")):
+        return ""
+    return shlex.join(["python", *arguments[arguments.index("-m") :]])

@@ -50,3 +50,23 @@ def test_a_figure_is_written_as_a_picture(results, tmp_path):
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.size == (1500, 630)
         assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 10
+        assert picture.text["Title"] == "a title"
+        assert picture.text["Description"].startswith(
+            "Determinism: redundancy ratio of the codes against width (hidden"
+        )
+        assert f"numpy {np.__version__}" in picture.text["Software"]
+        assert "Command" not in picture.text  # this test is no experiment's command
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["/usr/bin/python3", "-m", "experiments.rows", "--out", "a b"], "python -m experiments.rows --out 'a b'"),
+        (["python", "-W", "error", "-m", "bench.mnist"], "python -m bench.mnist"),
+        (["python", "-m", "pytest", "-m", "slow"], ""),
+        (["python", "file.py"], ""),
+        (["python"], ""),
+    ],
+)
+def test_the_command_of_an_experiment_is_noted_as_it_was_typed(argv, line):
+    assert plots.command_line(argv) == line
