@@ -4,24 +4,54 @@ A neural code is the on/off pattern of every ReLU on one input, layer by layer (
 1 where pre-activation i > 0. It is stored 32 bits to a uint32: bit i is bit i % 32 of word i // 32; unused bits are 0.
 """
 
+from typing import NamedTuple
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt32
 
 WORD = 32
 
 
+class Layer(NamedTuple):
+    """Which bits of a code come from one place of a network."""
+
+    name: str
+    start: int
+    """Its first bit."""
+    num_bits: int
+    shape: tuple[int, ...]
+    """Its bits are an array of this shape, in C order."""
+    source: str = ""
+    """The line of the model's code, as `file.py:12`, if known."""
+
+
+class Skipped(NamedTuple):
+    """An activation that gave no bits."""
+
+    name: str
+    reason: str
+
+
 class Code(flax.struct.PyTreeNode):
-    """The codes of n inputs: packed words, and how many of their bits count."""
+    """The codes of n inputs (or of one, without the axis n): packed words, and how many of their bits count."""
 
-    words: UInt32[Array, "n words"]
+    words: UInt32[Array, "*n words"]
     num_bits: int = flax.struct.field(pytree_node=False)
+    layers: tuple[Layer, ...] = flax.struct.field(pytree_node=False, default=())
+    """Where the bits come from, if that was noted."""
+    skipped: tuple[Skipped, ...] = flax.struct.field(pytree_node=False, default=())
 
-    def unpack(self) -> Bool[Array, "n bits"]:
+    def unpack(self) -> Bool[Array, "*n bits"]:
         """One bool a bit."""
         return unpack(self.words, self.num_bits)
+
+
+def active(pre_activation: Float[Array, "*shape"]) -> Bool[Array, "*shape"]:
+    """The bit of a unit: its pre-activation is greater than 0. At 0, and where it is not a number, the bit is 0."""
+    return pre_activation > 0
 
 
 def pack(bits: Bool[Array, "*batch bits"]) -> UInt32[Array, "*batch words"]:
@@ -89,13 +119,26 @@ def num_distinct(words: UInt32[Array, "n words"]) -> Int[Array, ""]:
     return count
 
 
-def redundancy_ratio(words: UInt32[Array, "n words"]) -> float:
+@jax.jit
+def first_repeated(words: UInt32[Array, "n words"], count: Int[Array, ""] | int) -> UInt32[Array, "n words"]:
+    """Codes with all but the first `count` replaced by the first: of one shape for every count.
+
+    There are as many distinct codes and varying bits among all n as among the first `count`.
+    """
+    return jnp.where(jnp.arange(words.shape[0])[:, None] < count, words, words[0])
+
+
+def redundancy_ratio(words: UInt32[Array, "n words"], count: int | None = None) -> float:
     """(n - number of distinct codes) / n; 0 when every example has a code of its own (perfect determinism).
+
+    Args:
+        words: packed codes.
+        count: n, where the codes beyond the first n only repeat others, as `first_repeated` makes them.
 
     Raises:
         ValueError: if there are no codes.
     """
-    n = words.shape[0]
+    n = words.shape[0] if count is None else count
     if n == 0:
         raise ValueError("no codes; the redundancy ratio needs at least 1")
     # Divided on the host: compiled float32 division may be off by one in the last place.
@@ -127,9 +170,19 @@ def keep_bits(words: UInt32[Array, "n words"], mask: UInt32[Array, " words"]) ->
 
 
 def drop_constant(code: Code, mask: UInt32[np.ndarray, " words"] | UInt32[Array, " words"]) -> Code:
-    """Codes with the bits outside the mask removed and the others moved together; on the host."""
-    kept = np.flatnonzero(np.asarray(unpack(jnp.asarray(mask), code.num_bits)))
-    return Code(pack(code.unpack()[:, kept]), len(kept))
+    """Codes with the bits outside the mask removed and the others moved together; on the host.
+
+    Of layers that lose bits, and of no others, the shape is lost too.
+    """
+    keep = np.asarray(unpack(jnp.asarray(mask), code.num_bits))
+    kept = np.flatnonzero(keep)
+    before = np.concatenate([[0], np.cumsum(keep)])
+    layers = []
+    for layer in code.layers:
+        start, stop = (int(before[bit]) for bit in (layer.start, layer.start + layer.num_bits))
+        shape = layer.shape if stop - start == layer.num_bits else (stop - start,)
+        layers.append(layer._replace(start=start, num_bits=stop - start, shape=shape))
+    return code.replace(words=pack(code.unpack()[:, kept]), num_bits=len(kept), layers=tuple(layers))
 
 
 def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
