@@ -1,10 +1,12 @@
 """What the experiments' commands share: a sweep run in a terminal, its progress, its errors, its Ctrl-C."""
 
+import itertools
 import signal
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -17,8 +19,6 @@ from jaxhash import sweep
 from jaxhash.sweep import NUMBERS, SweepConfig
 
 EXIT_INTERRUPTED = 130
-# Measuring a model's codes takes about as long as so many of its epochs (MNIST, 2 cores): for the time left only.
-EPOCHS_TO_MEASURE = 3
 
 
 def run_sweep(config: SweepConfig, out: Path, data_dir: Path | None) -> xr.Dataset:
@@ -39,7 +39,9 @@ def run_sweep(config: SweepConfig, out: Path, data_dir: Path | None) -> xr.Datas
     before = signal.signal(signal.SIGINT, interrupt)
     try:
         with Display(config, console) as display:
-            return sweep.run(config, out, data_dir=data_dir, report=display.update, stop=stop)
+            return sweep.run(
+                config, out, data_dir=data_dir, announce=display.announce, report=display.update, stop=stop
+            )
     except (sweep.Interrupted, KeyboardInterrupt):
         console.print(f"Interrupted. What was finished is in {out}; the same command continues it.")
         sys.exit(EXIT_INTERRUPTED)
@@ -63,11 +65,13 @@ class Display:
     def __init__(self, config: SweepConfig, console: Console) -> None:
         self._config, self._console = config, console
         self._lock = threading.Lock()
-        self._epochs = {width: dict.fromkeys(range(config.repeats), 0) for width in config.widths}
-        self._losses: dict[int, dict[int, float]] = {width: {} for width in config.widths}
-        self._numbers: dict[int, list[dict[str, float]]] = {width: [] for width in config.widths}
-        self._done: dict[str, float] = {}
-        models = len(config.widths) * config.repeats
+        members = list(itertools.product(range(config.repeats), config.sample_sizes or (None,)))
+        self._epochs = {width: dict.fromkeys(members, 0) for width in config.widths}
+        self._losses: dict[int, dict[tuple[int, int | None], float]] = {width: {} for width in config.widths}
+        self._measured: dict[int, list[dict[str, Any]]] = {width: [] for width in config.widths}
+        self._trained: dict[str, int] = {}
+        self._models_of = len(config.widths) * len(members)
+        self._epochs_a_measuring = 0.0
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -78,11 +82,13 @@ class Display:
             TextColumn("left"),
             console=console,
         )
-        self._models = Progress(TextColumn("models measured"), MofNCompleteColumn(), console=console)
-        self._bar_task = self._bar.add_task("training", total=models * (config.train.epochs + EPOCHS_TO_MEASURE))
-        self._models_task = self._models.add_task("", total=models)
+        measured = "models measured" if len(config.moments) == 1 else "models x snapshots measured"
+        self._models = Progress(TextColumn(measured), MofNCompleteColumn(), console=console)
+        self._bar_task = self._bar.add_task("training", total=self._models_of * config.train.epochs)
+        self._models_task = self._models.add_task("", total=self._models_of * len(config.moments))
         self._live: Live | None = None
         self._spoke = time.monotonic()
+        console.print(f"{config.dataset}: preparing, and timing the first steps ...", highlight=False)
 
     def __enter__(self) -> "Display":
         if self._console.is_terminal:
@@ -94,24 +100,46 @@ class Display:
         if self._live is not None:
             self._live.stop()
 
+    def announce(self, cost: sweep.Cost) -> None:
+        """Say what the sweep will cost, before it starts."""
+        # The bar counts epochs of single models; measuring is worth some of them.
+        self._epochs_a_measuring = cost.epochs_a_measuring
+        moments = len(self._config.moments)
+        self._bar.update(
+            self._bar_task,
+            total=self._models_of * (self._config.train.epochs + moments * cost.epochs_a_measuring),
+        )
+        each = "" if moments == 1 else f", each measured {moments} times"
+        rate = cost.model_steps / cost.seconds
+        self._console.print(
+            f"To do: {cost.models:,} models{each}; {cost.model_steps:,} model-steps. About {_duration(cost.seconds)} "
+            f"({rate:,.0f} model-steps/s, measuring and compiling included), less where models stop early.",
+            highlight=False,
+        )
+
     def update(self, progress: sweep.Progress) -> None:
         """Take in what the sweep reports; called from its threads."""
         task = progress.task
         with self._lock:
-            for i, repeat in enumerate(task.repeats):
+            sizes = task.examples or (None,) * len(task.repeats)
+            for i, member in enumerate(zip(task.repeats, sizes, strict=True)):
                 for m, width in enumerate(task.block.widths):
                     if progress.losses.size and progress.active[i, m]:
-                        self._epochs[width][repeat] = progress.epoch
-                        self._losses[width][repeat] = float(progress.losses[i, m])
-            for (_, width), numbers in progress.numbers.items():
-                self._numbers[width].append(numbers)
-            models = len(task.repeats) * len(task.block.widths)
-            measured = EPOCHS_TO_MEASURE if progress.numbers else 0
-            self._done[task.name] = models * (progress.epoch + measured)
-            self._bar.update(self._bar_task, completed=sum(self._done.values()))
-            self._models.update(self._models_task, completed=sum(map(len, self._numbers.values())))
-            if self._live is None and (progress.numbers or time.monotonic() - self._spoke > 20):
+                        self._epochs[width][member] = progress.epoch
+                        self._losses[width][member] = float(progress.losses[i, m])
+            for entry in progress.models:
+                self._measured[entry["width"]].append(entry)
+            self._trained[task.name] = len(task.repeats) * len(task.block.widths) * progress.epoch
+            measured = sum(map(len, self._measured.values()))
+            done = sum(self._trained.values()) + measured * self._epochs_a_measuring
+            self._bar.update(self._bar_task, completed=done)
+            self._models.update(self._models_task, completed=measured)
+            spoken = time.monotonic() - self._spoke
+            if self._live is None and (spoken > 20 or (progress.models and spoken > 1) or self._finished(measured)):
                 self._speak()
+
+    def _finished(self, measured: int) -> bool:
+        return measured == self._models_of * len(self._config.moments)
 
     def _speak(self) -> None:
         self._spoke = time.monotonic()
@@ -121,19 +149,22 @@ class Display:
 
     def _render(self) -> Group:
         config = self._config
-        table = Table(title=f"{config.dataset}: {config.repeats} repeats of {len(config.widths)} widths, side by side")
+        table = Table(title=f"{config.dataset}: {_grid(config)}, side by side")
         for column in ("width", "epoch", "training loss", "measured", "train redundancy", "9-NN", "test accuracy"):
             table.add_column(column, justify="right")
         with self._lock:
             for width in sorted(config.widths):
-                losses, numbers = list(self._losses[width].values()), self._numbers[width]
+                losses, measured = list(self._losses[width].values()), self._measured[width]
+                # Of several snapshots and sample sizes the last and largest that is there for all to see.
+                last = max(((e["epoch"], e.get("examples", 0)) for e in measured), default=None)
+                shown = [e for e in measured if (e["epoch"], e.get("examples", 0)) == last]
                 table.add_row(
                     str(width),
                     _range(self._epochs[width].values()),
                     f"{np.mean(losses):.4f}" if losses else "",
-                    f"{len(numbers)} of {config.repeats}",
+                    f"{len(measured)} of {len(self._epochs[width]) * len(config.moments)}",
                     *(
-                        f"{np.mean([n[name] for n in numbers]):.3f}" if numbers else ""
+                        f"{np.mean([e[name] for e in shown]):.3f}" if shown else ""
                         for name in ("train_redundancy", "knn_accuracy", "test_accuracy")
                     ),
                 )
@@ -141,7 +172,7 @@ class Display:
 
 
 def summary(results: xr.Dataset, title: str) -> Table:
-    """Means over repeats against width."""
+    """Means over repeats, a row each width (and sample size, and snapshot)."""
     table = Table(
         title=title,
         caption="means over repeats (acc.: accuracy of the network, red.: redundancy ratio of the codes, the others: "
@@ -153,13 +184,28 @@ def summary(results: xr.Dataset, title: str) -> Table:
     columns = {
         name: heading.replace("redundancy", "red.").replace("kmeans", "K-Means") for name, heading in columns.items()
     }
-    table.add_column("width", justify="right")
+    rows = [str(name) for name in results.dims if name != "repeat"]
+    for name in rows:
+        table.add_column(name, justify="right")
     for heading in columns.values():
         table.add_column(heading, justify="right")
     means = results.mean("repeat")
-    for width in results["width"].values:
-        table.add_row(str(width), *(f"{float(means[name].sel(width=width)):.3f}" for name in columns))
+    for values in itertools.product(*(results[name].values for name in rows)):
+        row = means.sel(dict(zip(rows, values, strict=True)))
+        table.add_row(*(f"{value:,}" for value in values), *(f"{float(row[name]):.3f}" for name in columns))
     return table
+
+
+def _grid(config: SweepConfig) -> str:
+    parts = [f"{config.repeats} repeats of {len(config.widths)} widths"]
+    parts += [f"{len(config.sample_sizes)} sample sizes"] if config.sample_sizes else []
+    return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def _range(values: object) -> str:

@@ -26,25 +26,36 @@ class Evaluation(NamedTuple):
     """Each model's neural codes, packed; as wide as the model needs."""
 
 
-EvaluateFn = Callable[[Params, NormStats | None, Array, Array], Evaluation]
+EvaluateFn = Callable[[Params, NormStats | None, Array, Array, Array | None], Evaluation]
 
 
 def make_evaluate(block: Block) -> EvaluateFn:
-    """The pure function `evaluate(params, stats, x, y) -> Evaluation`: x float32 [n, features], y int32 [n].
+    """The pure function `evaluate(params, stats, x, y, count) -> Evaluation`: x float32 [n, features], y int32 [n].
+
+    Loss and accuracy are those of the first `count` examples (int32; None: of all), codes are given of every one: one
+    program serves every count.
 
     Memory: the packed codes, and the activations of 2,048 examples. Cost: one forward pass.
     """
 
     def evaluate(
-        params: Params, stats: NormStats | None, x: Float[Array, "n features"], y: Int[Array, " n"]
+        params: Params,
+        stats: NormStats | None,
+        x: Float[Array, "n features"],
+        y: Int[Array, " n"],
+        count: Int[Array, ""] | None = None,
     ) -> Evaluation:
         def look(start: Array, size: int) -> tuple[Array, Array, tuple[Array, ...]]:
             some_x = jax.lax.dynamic_slice_in_dim(x, start, size)
             some_y = jax.lax.dynamic_slice_in_dim(y, start, size)
             out = forward(block, params, stats, some_x, train=False)
             correct = out.logits.argmax(1) == some_y
+            losses = cross_entropy(out.logits, some_y)
+            if count is not None:
+                counts = start + jnp.arange(size) < count
+                losses, correct = losses * counts, correct & counts
             words = tuple(pack(bits) for bits in block_patterns(block, out))
-            return cross_entropy(out.logits, some_y).sum(1), correct.sum(1), words
+            return losses.sum(1), correct.sum(1), words
 
         n = x.shape[0]
         size = min(n, EXAMPLES_AT_A_TIME)
@@ -56,7 +67,8 @@ def make_evaluate(block: Block) -> EvaluateFn:
             last_loss, last_hits, last_words = look(jnp.array(whole * size), rest)
             loss, hits = loss + last_loss, hits + last_hits
             words = tuple(jnp.concatenate(pair) for pair in zip(words, last_words, strict=True))
-        return Evaluation(loss / n, hits / n, words)
+        examples = n if count is None else count
+        return Evaluation(loss / examples, hits / examples, words)
 
     return evaluate
 

@@ -44,12 +44,14 @@ def kmeans(
     restarts: int = 10,
     max_iterations: int = 300,
     tolerance: float = 1e-4,
+    count: Int[Array, ""] | int | None = None,
 ) -> KMeansResult:
-    """Cluster codes, from the best of several random starts.
+    """Cluster codes (the first `count` of them, by default all), from the best of several random starts.
 
     It stops when the centroids moved, in sum of squares, by at most `tolerance` times the mean variance of
     the bits that vary (scikit-learn's rule). A cluster that runs empty takes the code farthest from its centroid,
-    the next empty one the second farthest, and so on.
+    the next empty one the second farthest, and so on. One program serves every count, which must be k or more; the
+    labels beyond it mean nothing.
 
     Cost: 4 * n * bits * k FLOPs an iteration and restart, `RACE` iterations of all restarts and the rest of one.
     Memory: the bits as float32.
@@ -62,7 +64,7 @@ def kmeans(
         raise ValueError(f"k={k} clusters of {n} codes: k must be in 1 ... {n}")
     if restarts < 1 or max_iterations < 1:
         raise ValueError(f"restarts={restarts}, max_iterations={max_iterations}: both must be 1 or more")
-    return _kmeans(key, words, jnp.float32(tolerance), k=k, restarts=restarts, max_iterations=max_iterations)
+    return _kmeans(key, words, jnp.float32(tolerance), count, k=k, restarts=restarts, max_iterations=max_iterations)
 
 
 @partial(jax.jit, static_argnames=("num_classes", "assignment"))
@@ -72,6 +74,7 @@ def cluster_accuracy(
     num_classes: int,
     *,
     assignment: Literal["optimal", "greedy"] = "optimal",
+    count: Int[Array, ""] | int | None = None,
 ) -> Float[Array, ""]:
     """Fraction of examples whose cluster was given their label; as many clusters as classes.
 
@@ -82,13 +85,16 @@ def cluster_accuracy(
         assignment: `optimal` gives each cluster a label of its own so that the accuracy is largest (Hungarian
             method); `greedy` gives each cluster its most frequent label, as the study's authors do: two clusters
             may share one, so it can come out higher.
+        count: only the first so many examples count; all by default.
     """
-    pairs = jnp.zeros((num_classes, num_classes), jnp.int32).at[clusters, labels].add(1)
+    n = clusters.shape[0]
+    counts = 1 if count is None else (jnp.arange(n) < count).astype(jnp.int32)
+    pairs = jnp.zeros((num_classes, num_classes), jnp.int32).at[clusters, labels].add(counts)
     if assignment == "greedy":
         hits = pairs.max(1).sum()
     else:
         hits = pairs[optax.assignment.hungarian_algorithm(-pairs.astype(jnp.float32))].sum()
-    return hits / clusters.shape[0]
+    return hits / (n if count is None else count)
 
 
 class _Lloyd(NamedTuple):
@@ -100,15 +106,21 @@ class _Lloyd(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("k", "restarts", "max_iterations"))
-def _kmeans(key: Array, words: Array, tolerance: Array, *, k: int, restarts: int, max_iterations: int) -> KMeansResult:
+def _kmeans(
+    key: Array, words: Array, tolerance: Array, count: Array | None, *, k: int, restarts: int, max_iterations: int
+) -> KMeansResult:
     n, num_words = words.shape
     bits = num_words * WORD
+    there = jnp.asarray(n if count is None else count)
+    inside = jnp.arange(n) < there
+    if count is not None:
+        words = jnp.where(inside[:, None], words, 0)
     size = min(n, CODES_AT_A_TIME)
     chunks = -(-n // size)
     padded = jnp.pad(words, ((0, chunks * size - n), (0, 0)))
     x = unpack(padded, bits).astype(jnp.float32).reshape(chunks, size, bits)
-    real = (jnp.arange(chunks * size) < n).astype(jnp.float32).reshape(chunks, size)
-    share = x.sum((0, 1)) / n
+    real = (jnp.arange(chunks * size) < there).astype(jnp.float32).reshape(chunks, size)
+    share = x.sum((0, 1)) / there
     variance = share * (1 - share)
     threshold = tolerance * variance.sum() / jnp.maximum((variance > 0).sum(), 1)
 
@@ -142,7 +154,7 @@ def _kmeans(key: Array, words: Array, tolerance: Array, *, k: int, restarts: int
             return score.argmax(1).astype(jnp.int32), jnp.maximum(some.sum(1) - 2 * score.max(1), 0)
 
         labels, distances = jax.lax.map(one, x)
-        return _rows(labels)[:, :n], _rows(distances)[:, :n]
+        return _rows(labels)[:, :n], _rows(distances)[:, :n] * inside
 
     def fill_empty(moved: Array, counts: Array, centroids: Array) -> Array:
         farthest = words[jax.lax.top_k(look(centroids)[1], k)[1]]
@@ -164,7 +176,7 @@ def _kmeans(key: Array, words: Array, tolerance: Array, *, k: int, restarts: int
         labels, distances = look(end.centroids)
         return end, labels, distances.sum(1)
 
-    start = _Lloyd(_seed(key, words, k, restarts), jnp.zeros(restarts, bool), jnp.zeros((), jnp.int32))
+    start = _Lloyd(_seed(key, words, k, restarts, there), jnp.zeros(restarts, bool), jnp.zeros((), jnp.int32))
     race, _, inertia = lloyd(start, min(RACE, max_iterations))
     best = inertia.argmin()
     end, labels, inertia = lloyd(
@@ -173,21 +185,25 @@ def _kmeans(key: Array, words: Array, tolerance: Array, *, k: int, restarts: int
     return KMeansResult(labels[0], end.centroids[0], inertia[0], end.iteration)
 
 
-def _seed(key: Array, words: Array, k: int, restarts: int) -> Float[Array, "restarts k bits"]:
-    """Greedy k-means++: of a few candidates drawn by squared distance, the one that lowers the sum most."""
+def _seed(key: Array, words: Array, k: int, restarts: int, count: Array) -> Float[Array, "restarts k bits"]:
+    """Greedy k-means++: of a few candidates drawn by squared distance, the one that lowers the sum most.
+
+    Codes beyond the first `count` count as at distance 0 of everything, and so are never drawn.
+    """
     n = words.shape[0]
+    inside = jnp.arange(n) < count
     candidates = 2 + int(math.log(k))  # as scikit-learn
 
     def distances(index: Array) -> Array:  # of the codes at [restarts, c] to all codes: [restarts, c, n]
-        return hamming(words[index.ravel()], words).astype(jnp.float32).reshape(*index.shape, n)
+        return hamming(words[index.ravel()], words).astype(jnp.float32).reshape(*index.shape, n) * inside
 
     first_key, key = jax.random.split(key)
-    first = jax.random.randint(first_key, (restarts, 1), 0, n)
+    first = jax.random.randint(first_key, (restarts, 1), 0, count)
 
     def choose(nearest: Array, key: Array) -> tuple[Array, Array]:
         cumulated = jnp.cumsum(nearest, 1)
         mark = jax.random.uniform(key, (restarts, candidates)) * cumulated[:, -1:]
-        drawn = jax.vmap(partial(jnp.searchsorted, side="right"))(cumulated, mark).clip(0, n - 1)
+        drawn = jax.vmap(partial(jnp.searchsorted, side="right"))(cumulated, mark).clip(0, count - 1)
         lowered = jnp.minimum(nearest[:, None], distances(drawn))
         best = lowered.sum(-1).argmin(1)
         row = jnp.arange(restarts)

@@ -20,11 +20,22 @@ _NEVER = 2**31 - 1
 
 @partial(jax.jit, static_argnames="k")
 def nearest(
-    train_words: UInt32[Array, "n words"], test_words: UInt32[Array, "m words"], *, k: int
+    train_words: UInt32[Array, "n words"],
+    test_words: UInt32[Array, "m words"],
+    *,
+    k: int,
+    count: Int[Array, ""] | int | None = None,
 ) -> tuple[Int[Array, "m k"], Int[Array, "m k"]]:
     """Distances and indices of the k nearest training codes of each test code, nearest first, int32.
 
     Of training codes at the same distance the one with the smaller index counts as nearer.
+
+    Args:
+        train_words: packed codes.
+        test_words: packed codes.
+        k: neighbours of each test code.
+        count: only the first so many training codes are there to be found (all by default); one program serves every
+            count. Where it is less than k, only the first `count` columns mean anything.
 
     Cost: n * m * words xor-and-popcounts; memory: 128 distance rows of n int32 at a time.
 
@@ -47,7 +58,7 @@ def nearest(
 
     def key(distance: Array, index: Array) -> Array:
         # Distance first, then index: all keys differ, and their order is the order of nearness.
-        return jnp.where(index < n, distance * n + index, _NEVER)
+        return jnp.where(index < (n if count is None else count), distance * n + index, _NEVER)
 
     def search(queries: UInt32[Array, "queries words"]) -> Int[Array, "queries k"]:
         distance = sum(_ones(queries[:, None, None, word] ^ rows[:, :, word][None]) for word in range(words))
@@ -71,14 +82,26 @@ def knn_predict(
     *,
     k: int,
     num_classes: int,
+    count: Int[Array, ""] | int | None = None,
 ) -> Int[Array, " m"]:
     """The label that most of the k nearest training codes have; of equally frequent labels the smallest, int32.
+
+    Args:
+        train_words: packed codes.
+        train_labels: 0 ... num_classes - 1.
+        test_words: packed codes.
+        k: neighbours that vote.
+        num_classes: number of classes.
+        count: only the first so many training codes vote (all by default); where there are fewer than k, each does.
 
     Raises:
         ValueError: as `nearest` does.
     """
-    _, neighbours = nearest(train_words, test_words, k=k)
-    votes = jax.nn.one_hot(train_labels[neighbours], num_classes, dtype=jnp.int32).sum(1)
+    _, neighbours = nearest(train_words, test_words, k=k, count=count)
+    votes = jax.nn.one_hot(train_labels[neighbours], num_classes, dtype=jnp.int32)
+    if count is not None:
+        votes = votes * (jnp.arange(k) < count)[:, None]
+    votes = votes.sum(1)
     return votes.argmax(1).astype(jnp.int32)
 
 

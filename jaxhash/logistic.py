@@ -33,7 +33,12 @@ class OneVsOne(NamedTuple):
 
 
 def fit(
-    words: UInt32[Array, "n words"], labels: Int[Array, " n"], *, num_classes: int, strength: float = 1.0
+    words: UInt32[Array, "n words"],
+    labels: Int[Array, " n"],
+    *,
+    num_classes: int,
+    strength: float = 1.0,
+    count: Int[Array, ""] | int | None = None,
 ) -> OneVsOne:
     """Fit one classifier a pair of classes.
 
@@ -41,6 +46,7 @@ def fit(
         words: packed codes, uint32; each bit is a feature of value 0 or 1.
         labels: int32, 0 ... num_classes - 1.
         strength: scikit-learn's C, the inverse strength of the L2 penalty.
+        count: fit on the first so many examples only (all by default); one program serves every count.
 
     Cost: about 100 passes over the unpacked bits, with num_classes - 1 multiply-adds a bit each.
 
@@ -53,9 +59,9 @@ def fit(
         raise ValueError("no training examples; logistic regression needs at least 1")
     if not strength > 0:
         raise ValueError(f"strength={strength} must be positive; it is the inverse of the L2 penalty")
-    # The size of the largest class is the one shape that depends on the labels' values.
+    # The size of the largest class is the one shape that depends on the labels' values (not on the count).
     capacity = int(np.bincount(np.asarray(labels), minlength=num_classes).max())
-    return _fit(words, labels, jnp.float32(strength), num_classes=num_classes, capacity=capacity)
+    return _fit(words, labels, jnp.float32(strength), count, num_classes=num_classes, capacity=capacity)
 
 
 @jax.jit
@@ -83,9 +89,10 @@ def logistic_accuracy(
     test_labels: Int[Array, " m"],
     *,
     num_classes: int,
+    count: Int[Array, ""] | int | None = None,
 ) -> Float[Array, ""]:
-    """Fraction of test codes that a classifier fitted on the training codes puts into the right class."""
-    model = fit(train_words, train_labels, num_classes=num_classes)
+    """Fraction of test codes put into the right class by a classifier fitted on the (first `count`) training codes."""
+    model = fit(train_words, train_labels, num_classes=num_classes, count=count)
     return (predict(model, test_words) == test_labels).mean()
 
 
@@ -105,12 +112,16 @@ class _Problem(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("num_classes", "capacity"))
-def _fit(words: Array, labels: Array, strength: Array, *, num_classes: int, capacity: int) -> OneVsOne:
-    count = jnp.zeros(num_classes, jnp.int32).at[labels].add(1)
+def _fit(
+    words: Array, labels: Array, strength: Array, count: Array | None, *, num_classes: int, capacity: int
+) -> OneVsOne:
+    if count is not None:  # a label of no class: counted nowhere, and last in order
+        labels = jnp.where(jnp.arange(len(labels)) < count, labels, num_classes)
+    sizes = jnp.zeros(num_classes, jnp.int32).at[labels].add(1, mode="drop")
     order = jnp.argsort(labels, stable=True)
-    first = jnp.cumsum(count) - count
+    first = jnp.cumsum(sizes) - sizes
     slot = jnp.arange(capacity)
-    real = slot < count[:, None]
+    real = slot < sizes[:, None]
     rows = words[order[jnp.where(real, first[:, None] + slot, 0)]]
     bits = unpack(rows, words.shape[1] * WORD)
     x = jnp.concatenate([bits, jnp.ones((*bits.shape[:2], 1), bool)], -1) & real[..., None]
@@ -120,8 +131,8 @@ def _fit(words: Array, labels: Array, strength: Array, *, num_classes: int, capa
         strength=strength,
         penalty=jnp.ones(x.shape[-1]).at[-1].set(0),
     )
-    solution = _newton(problem, num_classes, count)
-    return OneVsOne(solution[:, :-1], solution[:, -1], count > 0)
+    solution = _newton(problem, num_classes, sizes)
+    return OneVsOne(solution[:, :-1], solution[:, -1], sizes > 0)
 
 
 def _newton(problem: _Problem, num_classes: int, count: Array) -> Float[Array, "pairs features"]:

@@ -4,12 +4,13 @@ Definitions: He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 
 authors' code for what the text leaves open.
 """
 
+import math
 from typing import Literal, NamedTuple
 
 import jax
 from jaxtyping import Array, Int, Key, UInt32
 
-from jaxhash.codes import keep_bits, redundancy_ratio, varying_bits
+from jaxhash.codes import first_repeated, keep_bits, redundancy_ratio, varying_bits
 from jaxhash.kmeans import cluster_accuracy, kmeans
 from jaxhash.knn import knn_predict
 from jaxhash.logistic import logistic_accuracy
@@ -40,6 +41,7 @@ def measure(
     *,
     num_classes: int,
     assignment: Assignment = "optimal",
+    count: int | None = None,
 ) -> Properties:
     """All encoding properties of one model.
 
@@ -53,21 +55,30 @@ def measure(
         test_words: packed codes of the test examples, uint32.
         num_classes: number of classes, and of clusters.
         assignment: how clusters get their labels: the best one-to-one, or the authors' greedy one.
+        count: the training examples are the first so many of those given (all by default). The programs are the same
+            for every count, so that a sweep over sample sizes compiles them once. Of fewer than 9 training examples
+            each votes in 9-NN; a class without any is never predicted; of fewer than there are classes no K-Means
+            is made, and `train_kmeans_accuracy` is NaN.
     """
+    given = len(train_words) if count is None else count
+    if count is not None:
+        train_words = first_repeated(train_words, count)
     mask = varying_bits(train_words, test_words)
     train, test = keep_bits(train_words, mask), keep_bits(test_words, mask)
     train_key, test_key = jax.random.split(key)
 
-    def clusters(key: Array, words: Array, labels: Array) -> float:
-        found = kmeans(key, words, num_classes, restarts=RESTARTS)
-        return float(cluster_accuracy(found.labels, labels, num_classes, assignment=assignment))
+    def clusters(key: Array, words: Array, labels: Array, count: int | None = None) -> float:
+        found = kmeans(key, words, num_classes, restarts=RESTARTS, count=count)
+        return float(cluster_accuracy(found.labels, labels, num_classes, assignment=assignment, count=count))
 
-    neighbours = knn_predict(train, train_labels, test, k=NEIGHBOURS, num_classes=num_classes)
+    k = min(NEIGHBOURS, len(train_words))
+    neighbours = knn_predict(train, train_labels, test, k=k, num_classes=num_classes, count=count)
+    logistic = logistic_accuracy(train, train_labels, test, test_labels, num_classes=num_classes, count=count)
     return Properties(
-        train_redundancy=redundancy_ratio(train_words),
+        train_redundancy=redundancy_ratio(train_words, count),
         test_redundancy=redundancy_ratio(test_words),
-        train_kmeans_accuracy=clusters(train_key, train, train_labels),
+        train_kmeans_accuracy=clusters(train_key, train, train_labels, count) if given >= num_classes else math.nan,
         test_kmeans_accuracy=clusters(test_key, test, test_labels),
         knn_accuracy=float((neighbours == test_labels).mean()),
-        logistic_accuracy=float(logistic_accuracy(train, train_labels, test, test_labels, num_classes=num_classes)),
+        logistic_accuracy=float(logistic),
     )

@@ -1,9 +1,10 @@
 """The folder of a sweep: what it holds, whose it is, and how a trained model is taken out of it.
 
     runs/x/config.json    the sweep's configuration, how it was cut into tasks, digest of the data, versions
-    runs/x/tasks/<name>/  a finished task: its models (Orbax) and their ten numbers
+    runs/x/tasks/<name>/  a finished task, or a snapshot of one: its models (Orbax) and their ten numbers
     runs/x/partial/       where unfinished tasks stand; empty at the end
-    runs/x/results.nc     all numbers, labelled by repeat and width; results.csv: the same, one model a line
+    runs/x/results.nc     all numbers, labelled by repeat, width, and what else the grid has; results.csv: the same,
+                          one model a line
 
 Every one of them is written whole or not at all.
 """
@@ -40,26 +41,34 @@ class RunError(ValueError):
 
 @dataclass(frozen=True)
 class Task:
-    """The models trained by one call: some repeats of the models of one block."""
+    """The models trained by one call: some repeats of the models of one block, on some sample sizes."""
 
     block: Block
     repeats: tuple[int, ...]
+    examples: tuple[int, ...] = ()
+    """The sample size of each of `repeats`, which names a repeat once for each; empty: all examples."""
 
     @property
     def name(self) -> str:
         """Name of the task's folder."""
         widths, repeats = self.block.widths, self.repeats
-        return f"repeats-{repeats[0]}-{repeats[-1]}_widths-{widths[0]}-{widths[-1]}"
+        name = f"repeats-{repeats[0]}-{repeats[-1]}_widths-{widths[0]}-{widths[-1]}"
+        return f"{name}_examples-{self.examples[0]}-{self.examples[-1]}" if self.examples else name
+
+    def folder(self, out: Path, epoch: int | None) -> Path:
+        """Where its models are saved: at the end of training (None), or at the snapshot after some epoch."""
+        return out / TASKS / (self.name if epoch is None else f"{self.name}_epoch-{epoch}")
 
 
 @contextmanager
-def opened(out: Path, description: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def opened(out: Path, description: dict[str, Any], defaults: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
     """Create the folder of a run, or continue it, alone: a second process that opens it is refused.
 
     Args:
         out: the folder.
         description: `config` and `data` say whose run this is and have to agree with what the folder holds; the
             rest is noted when the run begins, and given back as noted when it continues.
+        defaults: what `config` says by default: an option that came after the folder was written had this value.
 
     Raises:
         RunError: if the folder belongs to something else, or another process works in it. Nothing is overwritten.
@@ -81,7 +90,8 @@ def opened(out: Path, description: dict[str, Any]) -> Iterator[dict[str, Any]]:
             raise RunError(f"{out} is in use by another process; wait for it, or give another --out") from None
         if path.exists():
             noted = read_description(out)
-            differing = _differences(noted, description, ("config", "data"))
+            known = noted | {"config": _completed(noted["config"], defaults or {})}
+            differing = _differences(known, description, ("config", "data"))
             if differing:
                 raise RunError(
                     f"{out} belongs to another configuration ({'; '.join(differing)}); nothing was changed. "
@@ -117,6 +127,7 @@ def tasks_of(description: dict[str, Any]) -> list[Task]:
         Task(
             Block(tuple(task["widths"]), model, description["features"], description["classes"]),
             tuple(task["repeats"]),
+            tuple(task.get("examples", ())),
         )
         for task in description["tasks"]
     ]
@@ -124,7 +135,8 @@ def tasks_of(description: dict[str, Any]) -> list[Task]:
 
 def task_as_json(task: Task) -> dict[str, Any]:
     """What `config.json` keeps of a task."""
-    return {"widths": list(task.block.widths), "repeats": list(task.repeats)}
+    names = {"widths": list(task.block.widths), "repeats": list(task.repeats)}
+    return names | ({"examples": list(task.examples)} if task.examples else {})
 
 
 @dataclass(frozen=True)
@@ -153,13 +165,15 @@ class Model:
             yield _logits_and_words(self.module, self.variables, jnp.asarray(x[start : start + EXAMPLES_AT_A_TIME]))
 
 
-def load(run: str | Path, *, width: int, repeat: int) -> Model:
+def load(run: str | Path, *, width: int, repeat: int, examples: int | None = None, epoch: int | None = None) -> Model:
     """One model of a sweep, by its coordinates.
 
     Args:
         run: the folder of the sweep, finished or not.
         width: total number of hidden units.
         repeat: number of the repeat, from 0.
+        examples: sample size it was trained on; by default the largest of the sweep.
+        epoch: snapshot; by default the last.
 
     Raises:
         CheckpointError: if the run or the model's checkpoint is missing or damaged.
@@ -168,19 +182,29 @@ def load(run: str | Path, *, width: int, repeat: int) -> Model:
     out = Path(run)
     description = read_description(out)
     tasks = tasks_of(description)
+    sizes = sorted({size for task in tasks for size in task.examples})
+    snapshots = sorted(description["config"].get("snapshots", ()))
+    examples = sizes[-1] if examples is None and sizes else examples
+    epoch = snapshots[-1] if epoch is None and snapshots else epoch
     for task in tasks:
-        if width in task.block.widths and repeat in task.repeats:
+        members = list(zip(task.repeats, task.examples or (None,) * len(task.repeats), strict=True))
+        if width in task.block.widths and (repeat, examples) in members and (epoch is None or epoch in snapshots):
             break
     else:
-        widths = sorted({w for t in tasks for w in t.block.widths})
-        repeats = max(r for t in tasks for r in t.repeats)
-        raise KeyError(f"no model of width={width}, repeat={repeat} in {out}: widths {widths}, repeats 0 to {repeats}")
-    path = out / TASKS / task.name
+        asked = {"width": width, "repeat": repeat, "examples": examples, "epoch": epoch}
+        there = [
+            f"widths {sorted({w for t in tasks for w in t.block.widths})}",
+            f"repeats 0 to {max(r for t in tasks for r in t.repeats)}",
+            f"examples {sizes or 'all'}",
+            f"epochs {snapshots or 'the last'}",
+        ]
+        wanted = ", ".join(f"{name}={value}" for name, value in asked.items() if value is not None)
+        raise KeyError(f"no model of {wanted} in {out}: {', '.join(there)}")
+    path = task.folder(out, epoch)
     if not path.exists():
         raise CheckpointError(f"{path}: not trained yet; run the sweep's command again to continue it")
-    params, stats = jax.tree.map(
-        lambda a: a[task.repeats.index(repeat)], checkpoint.restore(path, abstract_models(task))
-    )
+    at = members.index((repeat, examples))
+    params, stats = jax.tree.map(lambda a: a[at], checkpoint.restore(path, abstract_models(task)))
     variables = split(task.block, params, stats)[task.block.widths.index(width)]
     return Model(build(task.block.model, width, task.block.classes), variables, task.block.features)
 
@@ -198,6 +222,12 @@ def _logits_and_words(
     result: Any = module.apply(variables, x)
     logits, pre_activations = result
     return logits, pack(jnp.concatenate(pre_activations, axis=1) > 0)
+
+
+def _completed(known: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """A noted configuration with the options added that it does not know, at any depth."""
+    inner = {k: _completed(v, defaults[k]) for k, v in known.items() if isinstance(v, dict) and k in defaults}
+    return json.loads(json.dumps(defaults)) | known | inner
 
 
 def _differences(noted: dict[str, Any], wanted: dict[str, Any], keys: tuple[str, ...]) -> list[str]:

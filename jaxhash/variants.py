@@ -106,7 +106,7 @@ def run(
     results = results.assign_coords({dimension: list(variants) if coordinate is None else list(coordinate)})
     configs = {name: json.loads(part.attrs["config"]) for name, part in zip(variants, found, strict=True)}
     results.attrs["config"] = json.dumps(configs)
-    sweep._save_results(out, results)
+    sweep.save_results(out, results)
     return results
 
 

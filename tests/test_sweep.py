@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from jaxhash import sweep
+from jaxhash import sweep, tasks
 from jaxhash.checkpoint import CheckpointError
 from jaxhash.data import load, subset, with_label_noise
 from jaxhash.models import ModelConfig
@@ -61,7 +61,7 @@ def test_a_finished_sweep_is_read_and_not_trained_again(trained, tmp_path):
     seen = []
     xr.testing.assert_identical(sweep.run(trained.config, out, report=seen.append), trained.results)
     assert len(seen) == 2
-    assert all(progress.numbers for progress in seen)
+    assert all(progress.models for progress in seen)
 
 
 def test_a_stopped_sweep_goes_on_where_it_stood_and_ends_bit_for_bit_the_same(trained, tmp_path):
@@ -117,14 +117,14 @@ def test_a_diverging_model_is_reported_and_the_others_are_measured(tmp_path, mon
     """Width 5 starts from NaN; width 8 beside it ends as if alone, and the run ends in order."""
     config = SweepConfig(widths=(5, 8), repeats=1, train=TrainConfig(epochs=2))
     clean = sweep.run(config, tmp_path / "clean")
-    whole = sweep.init_state
+    whole = tasks.init_state
 
     def broken(block, key):
         state = whole(block, key)
         bias = state.params.output_bias.at[block.widths.index(5)].set(jnp.nan)
         return state._replace(params=state.params._replace(output_bias=bias))
 
-    monkeypatch.setattr(sweep, "init_state", broken)
+    monkeypatch.setattr(tasks, "init_state", broken)
     results = sweep.run(config, tmp_path / "broken")
     assert results["diverged"].values.tolist() == [[1, 0]]
     assert all(np.isnan(results[name].sel(width=5)).all() for name in NUMBERS)
@@ -176,21 +176,21 @@ def test_nonsense_that_only_the_data_shows_is_refused_and_nothing_written(tmp_pa
 
 def test_every_model_is_in_one_task():
     config = SweepConfig(widths=(900, 3, 500, 800, 1000, 60), repeats=3)
-    tasks = sweep.plan(config, features=784, classes=10)
-    models = [(r, w) for task in tasks for r in task.repeats for w in task.block.widths]
+    cut = sweep.plan(config, features=784, classes=10)
+    models = [(r, w) for task in cut for r in task.repeats for w in task.block.widths]
     assert sorted(models) == [(r, w) for r in range(3) for w in sorted(config.widths)]
-    assert len({task.name for task in tasks}) == len(tasks) > 3
+    assert len({task.name for task in cut}) == len(cut) > 3
 
 
 SMALL = """
 import sys
 from pathlib import Path
-from jaxhash import sweep
+from jaxhash import sweep, tasks
 from jaxhash.train import TrainConfig
 if (limit := int(sys.argv[3])):
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-sweep.SECONDS_BETWEEN_SAVES = 0.0
+tasks.SECONDS_BETWEEN_SAVES = 0.0
 sweep.lanes = lambda: 1
 config = sweep.SweepConfig(widths=(4, 12), repeats=3, train=TrainConfig(epochs=int(sys.argv[2])))
 sweep.run(config, Path(sys.argv[1]))
