@@ -1,14 +1,18 @@
-"""What the experiments' commands share: a sweep run in a terminal, its progress, its errors, its Ctrl-C."""
+"""What the experiments' commands share: options, a sweep run in a terminal, its progress, its errors, its Ctrl-C."""
 
+import argparse
 import itertools
 import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import tyro
 import xarray as xr
 from rich.console import Console, Group
 from rich.live import Live
@@ -20,14 +24,67 @@ from jaxhash.sweep import NUMBERS, SweepConfig
 
 EXIT_INTERRUPTED = 130
 
+T = TypeVar("T")
+
+
+def option(arguments: list[str] | None, name: str, default: T) -> T:
+    """The value of an option that the defaults of others depend on, read before them."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument(f"--{name}", dest="value", default=default, type=type(default))
+    try:
+        return first.parse_known_args(arguments)[0].value
+    except argparse.ArgumentError:
+        return default  # the command itself says what is wrong with it
+
+
+def parse(default: T, description: str | None, arguments: list[str] | None) -> T:
+    """The configuration that the command line asks for; exits with one line if it contradicts itself."""
+    try:
+        return tyro.cli(
+            tyro.conf.OmitArgPrefixes[type(default)],  # type: ignore[misc]
+            description=description,
+            default=default,
+            args=arguments,
+        )
+    except ValueError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
+        sys.exit(1)
+
+
+def conclude(results: xr.Dataset, title: str, picture: Path) -> None:
+    """Print the table of a sweep and where everything stands."""
+    console = Console()
+    console.print(summary(results, title))
+    if diverged := int(results["diverged"].sum()):
+        console.print(f"[bold yellow]{diverged} models diverged[/] (loss not finite); they are left out of the means.")
+    out = picture.parent
+    console.print(f"Figure: {picture}\nNumbers: {out / 'results.nc'}, {out / 'results.csv'}", soft_wrap=True)
+
+
+def title_of(config: SweepConfig) -> str:
+    """What a figure of a sweep shows, in short."""
+    depth = config.model.depth
+    layers = f"{depth} hidden layer{'s' if depth > 1 else ''}"
+    return f"{Path(config.dataset).stem}, {layers}, {config.repeats} repeat{'s' if config.repeats > 1 else ''}"
+
 
 def run_sweep(config: SweepConfig, out: Path, data_dir: Path | None) -> xr.Dataset:
     """`sweep.run` for a person at a terminal: live progress, Ctrl-C that saves, errors in one line.
 
-    Exits with 130 after Ctrl-C and with 1 after an error that the person can mend.
+    Exits as `interruptible` does.
     """
     sweep.one_thread_a_lane()
     console = Console(stderr=True)
+    with interruptible(out, console) as stop, Display(config, console) as display:
+        return sweep.run(config, out, data_dir=data_dir, announce=display.announce, report=display.update, stop=stop)
+
+
+@contextmanager
+def interruptible(out: Path, console: Console) -> Iterator[threading.Event]:
+    """What runs inside stops when it sees the event set, which Ctrl-C does; a second Ctrl-C ends it at once.
+
+    Exits with 130 after Ctrl-C and with 1, and one line on the console, after an error that the person can mend.
+    """
     stop = threading.Event()
 
     def interrupt(*_: object) -> None:
@@ -38,10 +95,7 @@ def run_sweep(config: SweepConfig, out: Path, data_dir: Path | None) -> xr.Datas
 
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        with Display(config, console) as display:
-            return sweep.run(
-                config, out, data_dir=data_dir, announce=display.announce, report=display.update, stop=stop
-            )
+        yield stop
     except (sweep.Interrupted, KeyboardInterrupt):
         console.print(f"Interrupted. What was finished is in {out}; the same command continues it.")
         sys.exit(EXIT_INTERRUPTED)

@@ -11,16 +11,13 @@ layer, CIFAR-10 with five. What we measured stands in the README, with the time 
 An interrupted run continues with the same command.
 """
 
-import argparse
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
 from experiments import paper
-from experiments.command import run_sweep, summary
+from experiments.command import conclude, option, parse, run_sweep, title_of
 from jaxhash import plots
 from jaxhash.sweep import SweepConfig
 
@@ -42,30 +39,13 @@ class Config:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--dataset", default="digits")
-    dataset = first.parse_known_args(arguments)[0].dataset
-    default = paper.capacity(dataset)
-    try:
-        config = tyro.cli(
-            tyro.conf.OmitArgPrefixes[Config], description=__doc__, default=Config(sweep=default), args=arguments
-        )
-    except ValueError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
-        sys.exit(1)
-
-    name = Path(dataset).stem
-    out = config.out or Path("runs") / f"model_capacity-{name}"
+    dataset = option(arguments, "dataset", "digits")
+    config = parse(Config(sweep=paper.capacity(dataset)), __doc__, arguments)
+    out = config.out or Path("runs") / f"model_capacity-{Path(dataset).stem}"
     results = run_sweep(config.sweep, out, config.data_dir)
-    picture = out / "model_capacity.png"
-    depth = config.sweep.model.depth
-    title = f"{name}, {depth} hidden layer{'s' if depth > 1 else ''}, {config.sweep.repeats} repeats"
+    title, picture = title_of(config.sweep), out / "model_capacity.png"
     plots.save(plots.capacity(results, title), picture)
-    console = Console()
-    console.print(summary(results, title))
-    if diverged := int(results["diverged"].sum()):
-        console.print(f"[bold yellow]{diverged} models diverged[/] (loss not finite); they are left out of the means.")
-    console.print(f"Figure: {picture}\nNumbers: {out / 'results.nc'}, {out / 'results.csv'}")
+    conclude(results, title, picture)
 
 
 if __name__ == "__main__":

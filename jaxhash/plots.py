@@ -2,10 +2,11 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,6 +14,7 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; every line has a marker of its own besides.
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#555555"
+LINES = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"), (GREY, "v"))
 
 
 def capacity(results: xr.Dataset, title: str) -> Figure:
@@ -31,6 +33,44 @@ def capacity(results: xr.Dataset, title: str) -> Figure:
         axes.set(xlabel="width (hidden units)", ylim=(-0.03, 1.03))
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def against(results: xr.Dataset, dimension: str, panels: Mapping[str, str], title: str) -> Figure:
+    """Numbers against one dimension of a sweep, on a logarithmic axis: a panel a number, a line a width.
+
+    Args:
+        results: with the dimensions `repeat`, `width` and `dimension`.
+        dimension: `examples`, or `epoch`, whose 0 (untrained) stands left of 1.
+        panels: names of the numbers, and how they are called on the axis.
+        title: of the figure.
+    """
+    columns = 3
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(4 * columns, 3.3 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    widths = results["width"].values
+    for axes, (name, label) in zip(grid.flat, panels.items(), strict=False):
+        for i, width in enumerate(widths):
+            colour, marker = LINES[i % len(LINES)]
+            line(axes, results[name].sel(width=width), f"width {width}", colour, marker)
+        if dimension == "epoch":
+            axes.set_xscale("symlog", linthresh=1)
+            axes.set_xlim(-0.15, results[dimension].values[-1] * 1.15)
+        else:
+            axes.set_xscale("log")
+        ticks = _spread(results[dimension].values)
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_ylabel(label)
+        axes.set_ylim(bottom=min(0.0, *axes.get_ylim()), top=min(1.03, axes.get_ylim()[1]))
+        axes.grid(alpha=0.25)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    for axes in grid[-1]:
+        axes.set_xlabel(str(results[dimension].attrs.get("long_name", dimension)))
+    grid[0, 0].legend(frameon=False)
     figure.suptitle(title)
     return figure
 
@@ -75,3 +115,10 @@ def command_line(argv: Sequence[str]) -> str:
     if "-m" not in arguments or not arguments[arguments.index("-m") + 1].startswith(("experiments.", "bench.")):
         return ""
     return shlex.join(["python", *arguments[arguments.index("-m") :]])
+
+
+def _spread(values: np.ndarray, most: int = 7) -> list[int]:
+    """At most so many of the values, as evenly spread over a logarithmic axis as they allow."""
+    places = np.log10(np.maximum(values, 0.5))
+    wanted = np.linspace(places[0], places[-1], min(most, len(values)))
+    return sorted({int(values[np.abs(places - place).argmin()]) for place in wanted})
