@@ -11,13 +11,15 @@ the sum with the shortcut. Names sort in the order of the layers, so that a dict
 which sorts its keys, is still in that order.
 """
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.extend.core
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, Float32
 
 from jaxhash.models import NORM_EPSILON, NORM_MOMENTUM
 
@@ -199,6 +201,31 @@ def initialise(network: ConvNet, key: Array, image: tuple[int, int, int] = IMAGE
     """Fresh `params` and `batch_stats` for images of this shape."""
     variables: Any = network.init(key, jnp.zeros((1, *image)))
     return variables
+
+
+def as_images(x: Float32[np.ndarray, "n features"]) -> Float32[np.ndarray, "n 32 32 3"]:
+    """Rows of a dataset as images of the size the networks are made for.
+
+    Small ones are enlarged by a whole factor (each pixel a square), then framed with zeros to 32 x 32; grey ones get
+    three equal channels.
+
+    Raises:
+        ValueError: if a row is no square grey or colour image of at most 32 x 32 pixels.
+    """
+    n, features = x.shape
+    channels = 3 if features % 3 == 0 and math.isqrt(features // 3) ** 2 == features // 3 else 1
+    side = math.isqrt(features // channels)
+    if side**2 * channels != features or side > IMAGE[0]:
+        raise ValueError(
+            f"rows of {features} features are no square images of at most {IMAGE[0]} x {IMAGE[1]} pixels, grey or "
+            "with 3 channels; give a dataset of such images"
+        )
+    factor = IMAGE[0] // side
+    images = x.reshape(n, side, side, channels).repeat(factor, axis=1).repeat(factor, axis=2)
+    before = (IMAGE[0] - side * factor) // 2
+    after = IMAGE[0] - side * factor - before
+    framed = np.pad(images, [(0, 0), (before, after), (before, after), (0, 0)])
+    return np.ascontiguousarray(np.broadcast_to(framed, (n, *IMAGE)))
 
 
 class Cost(NamedTuple):
