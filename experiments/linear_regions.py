@@ -5,7 +5,10 @@ every point at which a unit switches is solved (`jaxhash.geometry`). Counted aga
 examples of the same and of different classes; beside it what 200 evenly spaced points see of it, and the length of
 the chord of an example's region, towards another example and in a random direction.
 
-Measured with the defaults: see the README.
+Measured (MNIST, 2 repeats, 10 epochs, 100 pairs of each kind): at width
+100 a path between two classes meets 46.8 / 56.3 / 58.9 regions at depth 1 / 2 / 3, one within a class 33.6 / 35.8 /
+35.1; different classes lie further apart, but a unit of length holds more regions too (4.6 against 3.7 at depth 1, 5.8
+against 3.9 at depth 3). 200 samples miss 10 % to 12 % of the regions there, 2 % at width 20.
 
     python -m experiments.linear_regions                                  # digits, under a minute on 2 cores
     python -m experiments.linear_regions --dataset mnist --widths 20 50 100 --epochs 20
