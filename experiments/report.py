@@ -1,0 +1,58 @@
+"""One self-contained HTML page of runs: pictures, tables, configurations, versions, and the commands that made them.
+
+It needs nothing but itself, in a browser on a desk or a phone, light or dark, or on paper. Folders that are not of
+runs are named and left out.
+
+    python -m experiments.report runs/*
+    python -m experiments.report runs/model_capacity-mnist runs/hash_python --out study.html --title "Our study"
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from experiments.report_page import page
+from experiments.report_runs import Run, read_run
+from jaxhash import checkpoint
+
+
+@dataclass(frozen=True)
+class Config:
+    """A page about what experiments wrote."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Folders of runs, of any experiment."""
+    out: Path = Path("report.html")
+    """The page. What stands there is replaced."""
+    title: str = "jaxhash: networks as hash functions"
+    """Its heading."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    config = tyro.cli(Config, description=__doc__, args=arguments)
+    console = Console(stderr=True)
+    found: list[Run] = []
+    for folder in config.runs:
+        try:
+            found.append(read_run(folder))
+        except (ValueError, OSError) as error:
+            console.print(f"[bold yellow]Left out:[/] {error}", highlight=False)
+    if not found:
+        console.print("[bold red]Error:[/] no run to report; give folders that experiments wrote, such as runs/*")
+        sys.exit(1)
+    try:
+        config.out.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.write_text(config.out, page(found, config.title))
+    except OSError as error:
+        console.print(f"[bold red]Error:[/] {error}; give another --out", highlight=False)
+        sys.exit(1)
+    size = config.out.stat().st_size / 1e6
+    Console().print(f"Report of {len(found)} runs: {config.out} ({size:.1f} MB)", highlight=False)
+
+
+if __name__ == "__main__":
+    main()
