@@ -58,6 +58,7 @@ LAYERS = [
         "hashing.export",
     ],
     ["encoding", "hashing.sharded_policy", "hashing.latent_policy"],
+    ["hashing.quantised_policy"],
     [
         "runs",
         "hashing.latent",
@@ -68,11 +69,20 @@ LAYERS = [
         "hashing.soft_actor_critic",
         "hashing.sharded",
     ],
-    ["tasks", "results", "plots", "hashing.perfect", "hashing.actor_critic", "hashing.table_reinforce", "hashing.meta"],
+    [
+        "tasks",
+        "results",
+        "plots",
+        "regimes",
+        "hashing.perfect",
+        "hashing.actor_critic",
+        "hashing.table_reinforce",
+        "hashing.meta",
+    ],
     ["cost"],
     ["sweep"],
     ["cli", "hash_plots", "variants"],
-    ["effects", "variant_plots"],
+    ["effects", "phase_plots", "variant_plots"],
 ]
 ABOVE = ["experiments", "bench"]
 LEVELS = {f"jaxhash.{name}": level for level, names in enumerate(LAYERS) for name in names}
