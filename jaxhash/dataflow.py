@@ -39,7 +39,7 @@ _TRANSFORM = re.compile(r"\b(?:vmap|jvp|transpose|jit|pjit|shard_map|checkpoint|
 _STRUCTURE = {"", "while", "scan", "body", "cond", "closed_call", "checkpoint", "remat", "rematted_computation"}
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Value:
     """An array of the traced function."""
 
@@ -65,7 +65,7 @@ class Value:
         return jnp.issubdtype(self.aval.dtype, jnp.floating)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Op:
     """An operation: one primitive, and for control flow a graph of each of its bodies."""
 
@@ -88,7 +88,7 @@ class Op:
         return self.eqn.primitive.name
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Call:
     """An opened call."""
 
@@ -99,7 +99,7 @@ class Call:
     """All that stands in it, calls inside calls opened too."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Graph:
     """Operations in the order of evaluation."""
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,9 @@ from jaxhash.dataflow import Known, build
 from jaxhash.example_axis import ONE_BY_ONE, Layout, locate
 from jaxhash.interpret import run
 from jaxhash.reductions import Reduction
-from jaxhash.units import By, Unit, find, innermost
+from jaxhash.units import Unit, find, innermost
+
+By = Literal["units", "sign"]
 
 
 def encode(
@@ -99,7 +101,7 @@ def encode_with_output(
 class _Options:
     """The arguments of `encode`, checked."""
 
-    by: By
+    by: str
     winners: bool
     layers: str | Sequence[str]
     reduce: Reduction | Mapping[str, Reduction]
@@ -239,7 +241,7 @@ def _names(units: Sequence[Unit]) -> list[str]:
 
 
 def _code(
-    bits: Sequence[Bool[Array, "n *shape"]], names: Sequence[str], units: Sequence[Unit], skipped: Any, n: int
+    bits: Sequence[Bool[Array, "n ..."]], names: Sequence[str], units: Sequence[Unit], skipped: Any, n: int
 ) -> Code:
     layers = []
     start = 0

@@ -77,11 +77,11 @@ def _pieces(*corners: float) -> Callable[[Array], Array]:
 def _two_sided(kind: str, x: Value, low: float, high: float) -> Match:
     """x clipped to [low, high]."""
     if (low, high) == (-1, 1):
-        return Match("hard_tanh", (x,), _pieces(-1, 1), (-1, 1))
+        return Match("hard_tanh", (x,), _pieces(-1.0, 1.0), (-1.0, 1.0))
     if (low, high) == (0, 6):
         source = resolve(x).producer
         if source is not None and source.primitive == "add" and any(v.constant == 3 for v in source.inputs):
-            return Match("hard_sigmoid", (x,), _pieces(0, 6), (0, 6))
+            return Match("hard_sigmoid", (x,), _pieces(0.0, 6.0), (0.0, 6.0))
         return Match(kind, (x,), _plain)
     return Match("clip", (), _plain, asks=f"clipped to [{low:g}, {high:g}]: no rule says what its bit is")
 
@@ -132,7 +132,7 @@ def _select(op: Op) -> Match | None:
             if one.constant == corner and inner is not None and inner.primitive == "select_n":
                 other = _comparison(inner.inputs[0])
                 if other == (x, -corner) and any(resolve(v) is x for v in inner.inputs[1:]):
-                    return Match("hard_tanh", (x,), _pieces(-1, 1), (-1, 1))
+                    return Match("hard_tanh", (x,), _pieces(-1.0, 1.0), (-1.0, 1.0))
     if corner != 0 or not _is_function_of(x, *branches) or _guards(op.outputs[0]):
         return None
     return Match("where", (x,), _plain)

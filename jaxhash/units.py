@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import jax
 from jaxtyping import Array, Float
@@ -23,15 +22,13 @@ from jaxhash.dataflow import (
 )
 from jaxhash.unit_rules import ASK_WINNERS, SMOOTH_CALLS, Match, match, smooth_call
 
-By = Literal["units", "sign"]
-
 # Names that a unit is called by where it stands in a call of that name.
 _ACTIVATIONS = {
     "celu", "elu", "hard_sigmoid", "hard_silu", "hard_swish", "hard_tanh", "leaky_relu", "relu", "relu6", "selu",
 }  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Unit:
     """A place whose pre-activations are bits of the code."""
 
@@ -56,12 +53,12 @@ class Unit:
     """All axes of `shape` that number devices."""
 
 
-def find(graph: Graph, *, by: By, winners: bool) -> tuple[list[Unit], list[Skipped]]:
+def find(graph: Graph, *, by: str, winners: bool) -> tuple[list[Unit], list[Skipped]]:
     """The units that a function's outputs depend on, in the order of evaluation, and the activations that are none.
 
     Args:
         graph: the function.
-        by: "sign" takes smooth activations by the sign of their input.
+        by: "units", or "sign" to take smooth activations too, by the sign of their input.
         winners: take maxima of several values by their winner.
     """
     units: list[Unit] = []

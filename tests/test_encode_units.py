@@ -1,0 +1,179 @@
+"""Which operations are units, and each one's bits against NumPy."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxhash
+
+X = np.random.default_rng(0).normal(0, 4, (6, 10)).astype(np.float32)
+X[0, :7] = [0.0, -0.0, 6.0, -1.0, 1.0, -3.0, 3.0]  # the corners
+PARAMETER = np.random.default_rng(1).random(10).astype(np.float32)
+
+
+@jax.custom_jvp
+def my_relu(x):
+    return jnp.maximum(x, 0)
+
+
+my_relu.defjvp(lambda p, t: (my_relu(*p), t[0] * jnp.where(p[0] > 0, 1.0, 0.0)))
+
+ONE_BIT = {
+    "relu": jax.nn.relu,
+    "relu6": jax.nn.relu6,
+    "leaky_relu": jax.nn.leaky_relu,
+    "elu": jax.nn.elu,
+    "selu": jax.nn.selu,
+    "celu": jax.nn.celu,
+    "maximum": lambda x: jnp.maximum(x, 0),
+    "maximum of a constant": lambda x: jnp.maximum(0.0, x),
+    "maximum of a constant array": lambda x: jnp.maximum(x, jnp.zeros_like(x)),
+    "squared": lambda x: jnp.square(jnp.maximum(x, 0)),
+    "where, greater": lambda x: jnp.where(x > 0, x, 0),
+    "where, less": lambda x: jnp.where(x < 0, 0.1 * x, x),
+    "where, constant first, at most": lambda x: jnp.where(jnp.less_equal(0, x), x, 0),
+    "where, constant first, less": lambda x: jnp.where(jnp.greater(0, x), 0.0, x),
+    "where, safe": lambda x: jnp.where(x > 0, x, jnp.exp(jnp.where(x > 0, 0, x)) - 1),
+    "select": lambda x: jax.lax.select(x > 0, x, jnp.zeros_like(x)),
+    "parametric": lambda x: jnp.where(x >= 0, x, PARAMETER * x),
+    "mask times x": lambda x: (x > 0).astype(x.dtype) * x,
+    "abs": jnp.abs,
+    "clipped": lambda x: jnp.clip(x, 0, 6),
+    "clamped": lambda x: jax.lax.clamp(0.0, x, 6.0),
+    "by hand": my_relu,
+    "half precision": lambda x: jax.nn.relu(x.astype(jnp.bfloat16)),
+}
+
+
+@pytest.mark.parametrize("name", ONE_BIT)
+def test_a_unit_is_on_where_its_input_is_positive(name):
+    code = jaxhash.encode(ONE_BIT[name])(X)
+    np.testing.assert_array_equal(code.unpack(), X > 0)
+    assert code.num_bits == 10
+    assert [layer.shape for layer in code.layers] == [(10,)]
+    assert not code.skipped
+
+
+def test_units_are_called_by_the_activation_they_belong_to():
+    for name in ("relu", "relu6", "leaky_relu", "elu", "selu", "celu"):
+        (layer,) = jaxhash.encode(ONE_BIT[name])(X).layers
+        assert layer.name.endswith(f"/{name}")
+
+
+@pytest.mark.parametrize(
+    ("fn", "corners"),
+    [
+        (jax.nn.hard_tanh, (-1, 1)),
+        (lambda x: jnp.clip(x, -1, 1), (-1, 1)),
+        (jax.nn.hard_sigmoid, (-3, 3)),
+        (jax.nn.hard_swish, (-3, 3)),
+    ],
+)
+def test_a_unit_of_three_pieces_has_a_bit_a_corner(fn, corners):
+    code = jaxhash.encode(fn)(X)
+    np.testing.assert_array_equal(code.unpack().reshape(6, 10, 2), np.stack([corner < X for corner in corners], -1))
+
+
+def test_the_negated_input_is_another_unit():
+    code = jaxhash.encode(lambda x: jax.nn.relu(x) + jax.nn.relu(-x))(X)
+    np.testing.assert_array_equal(code.unpack(), np.concatenate([X > 0, X < 0], 1))
+
+
+def test_pieces_of_one_function_are_one_unit():
+    assert jaxhash.encode(lambda x: jnp.maximum(x, 0) + 0.2 * jnp.minimum(x, 0))(X).num_bits == 10
+
+
+NO_UNIT = {
+    "softmax": jax.nn.softmax,
+    "log_softmax": jax.nn.log_softmax,
+    "logsumexp": lambda x: jax.nn.logsumexp(x, -1),
+    "variance": lambda x: x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).mean(-1) - jnp.square(x.mean(-1)), 0))[:, None],
+    "variance that is given back": lambda x: jnp.maximum(jnp.square(x).mean(-1) - jnp.square(x.mean(-1)), 0),
+    "guarded root": lambda x: jnp.sqrt(jnp.maximum(x.sum(-1), 0) + 1e-6),
+    "guarded logarithm": lambda x: jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), 0),
+    "guarded division": lambda x: 1 / (1e-6 + jnp.maximum(x, 0)),
+    "norm": lambda x: jnp.abs(x).sum(-1),
+    "attention mask": lambda x: jax.nn.softmax(jnp.where(jnp.arange(10) < 7, x, -jnp.inf)),
+    "mask of the input": lambda x: jnp.where((x > 0)[:, :1], x, 0),
+    "mask by another input": lambda x: jnp.where(x > 0, x[:, ::-1], 0),
+    "other constant": lambda x: jnp.maximum(x, 0.5) + jnp.where(x > 2, x, 0),
+    "minus infinity": lambda x: jnp.maximum(x, -jnp.inf),
+    "integers": lambda x: jnp.maximum(x.astype(jnp.int32), 0),
+    "parameters": lambda x: x * jax.nn.relu(PARAMETER - 0.5),
+    "unused": lambda x: (jax.nn.relu(x), x)[1],
+    "polynomial": lambda x: x**3 - x * x,
+}
+
+
+@pytest.mark.parametrize("name", NO_UNIT)
+def test_what_only_looks_like_a_unit_has_no_bits(name):
+    code = jaxhash.encode(NO_UNIT[name])(X)
+    assert code.num_bits == 0
+    assert code.words.shape == (6, 0)
+    assert code.layers == code.skipped == ()
+
+
+SMOOTH = {
+    "gelu": jax.nn.gelu,
+    "exact gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "silu": jax.nn.silu,
+    "softplus": jax.nn.softplus,
+    "mish": jax.nn.mish,
+    "sigmoid": jax.nn.sigmoid,
+    "log_sigmoid": jax.nn.log_sigmoid,
+    "soft_sign": jax.nn.soft_sign,
+    "tanh": jnp.tanh,
+    "squareplus": jax.nn.squareplus,
+}
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_a_smooth_activation_is_skipped_unless_its_sign_is_asked_for(name):
+    code = jaxhash.encode(SMOOTH[name])(X)
+    assert code.num_bits == 0
+    ((_, reason),) = code.skipped
+    assert "smooth" in reason
+    code = jaxhash.encode(SMOOTH[name], by="sign")(X)
+    np.testing.assert_array_equal(code.unpack(), X > 0)
+    assert not code.skipped
+
+
+def test_a_clip_to_other_bounds_is_not_guessed():
+    for by in ("units", "sign"):
+        code = jaxhash.encode(lambda x: jnp.clip(x, 0, 1), by=by)(X)
+        assert code.num_bits == 0
+        assert [reason for _, reason in code.skipped] == ["clipped to [0, 1]: no rule says what its bit is"]
+
+
+def test_winners_of_maxout_are_bits_on_request():
+    def fn(x):
+        return jnp.maximum(x[:, :5], x[:, 5:]).reshape(6, 5, 1).max(1), x.max(-1)
+
+    assert jaxhash.encode(fn)(X).num_bits == 0
+    assert len(jaxhash.encode(fn)(X).skipped) == 3
+    code = jax.jit(jaxhash.encode(lambda x: (jnp.maximum(x[:, :5], x[:, 5:]), x.max(-1)), winners=True))(X)
+    largest = np.arange(10) == X.argmax(1)[:, None]
+    np.testing.assert_array_equal(code.unpack(), np.concatenate([X[:, :5] > X[:, 5:], largest], 1))
+
+
+def test_winners_of_max_pooling_are_bits_on_request():
+    x = np.random.default_rng(2).integers(-2, 3, (3, 5, 4)).astype(np.float32)  # with ties: the first wins
+
+    def pool(x):
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 2), (1, 2, 2), ((0, 0), (1, 1), (0, 0)))
+
+    code = jax.jit(jaxhash.encode(pool, winners=True))(x)
+    expected = np.zeros((3, 3, 2, 6), bool)
+    padded = np.pad(x, ((0, 0), (1, 1), (0, 0)), constant_values=-np.inf)
+    for n, i, j in np.ndindex(3, 3, 2):
+        expected[n, i, j, padded[n, 2 * i : 2 * i + 3, 2 * j : 2 * j + 2].ravel().argmax()] = True
+    np.testing.assert_array_equal(code.unpack(), expected.reshape(3, -1))
+    assert code.layers[0].shape == (3, 2, 6)
+
+
+def test_an_unknown_by_is_refused():
+    with pytest.raises(ValueError, match="by='relu' is not valid: by must be \"units\""):
+        inspect.unwrap(jaxhash.encode)(jax.nn.relu, by="relu")  # without the type check of the tests
