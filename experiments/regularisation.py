@@ -12,7 +12,6 @@ one table gives the size of every effect. What we measured stands in the README.
 An interrupted run continues with the same command.
 """
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import paper
+from experiments.command import option, parse
 from experiments.rows import write_csv
 from experiments.variants import run_variants
 from jaxhash import effects, plots, variant_plots
@@ -34,7 +34,7 @@ from jaxhash.sweep import NUMBERS, SweepConfig
 from jaxhash.train import TrainConfig
 from jaxhash.variants import Factor, Value, get_field, one_at_a_time
 
-SHOWN = ("train_redundancy", "knn_accuracy", "logistic_accuracy", "test_kmeans_accuracy", "test_accuracy")
+SHOWN = ("test_redundancy", "knn_accuracy", "logistic_accuracy", "test_kmeans_accuracy", "test_accuracy")
 """Columns of the printed table; effects.csv has all ten numbers."""
 DOMINANT = (effects.WIDTH, "training time", "sample size")
 """The factors that matter most, as the study says."""
@@ -59,8 +59,8 @@ class Config:
     """Standard deviation of the noise on the inputs, where pixels reach from 0 to 1."""
     epochs_grid: tuple[int, ...] = (1, 3, 10)
     """Passes over the training set."""
-    examples_grid: tuple[int, ...] = (100, 300)
-    """Training examples."""
+    sample_grid: tuple[int, ...] = (10, 100)
+    """Training examples beside all of them; few are repeated until they fill an epoch."""
     effect_width: int | None = None
     """Width of the models in the printed table (default: the one in the middle); effects.csv has all widths."""
     out: Path | None = None
@@ -73,37 +73,36 @@ class Config:
             raise ValueError(f"repeats={self.sweep.repeats} has no spread to hold an effect against; give 2 or more")
         if len(self.sweep.widths) < 2:
             raise ValueError(f"widths={self.sweep.widths} is one width; give two or more to see what width does")
+        if self.sweep.sample_sizes or self.sweep.snapshots:
+            raise ValueError(
+                "sample_sizes and snapshots are no part of the baseline; give --sample-grid, --epochs-grid"
+            )
         if self.effect_width is not None and self.effect_width not in self.sweep.widths:
             raise ValueError(f"effect_width={self.effect_width} is none of the widths {self.sweep.widths}; give one")
 
     def factors(self) -> list[Factor]:
         """What is changed, regularisation first."""
 
-        def factor(name: str, path: str, grid: Sequence[Value]) -> Factor:
-            values = {*grid, get_field(self.sweep, path)}
-            return Factor(name, path, tuple(sorted(values, key=lambda value: float("inf") if value is None else value)))
+        def grid(name: str, path: str, values: Sequence[Value]) -> Factor:
+            return Factor(name, path, tuple(sorted({*values, get_field(self.sweep, path)})))
 
         return [
-            factor("batch norm", "model.batch_norm", (False, True)),
-            factor("weight decay", "train.l2", self.l2_grid),
-            factor("dropout", "model.dropout", self.dropout_grid),
-            factor("label noise", "label_noise", self.label_noise_grid),
-            factor("input noise", "train.input_noise", self.input_noise_grid),
-            factor("training time", "train.epochs", self.epochs_grid),
-            factor("sample size", "examples", self.examples_grid),
+            grid("batch norm", "model.batch_norm", (False, True)),
+            grid("weight decay", "train.l2", self.l2_grid),
+            grid("dropout", "model.dropout", self.dropout_grid),
+            grid("label noise", "label_noise", self.label_noise_grid),
+            grid("input noise", "train.input_noise", self.input_noise_grid),
+            grid("training time", "train.epochs", self.epochs_grid),
+            Factor("sample size", "sample_sizes", (*((size,) for size in sorted(set(self.sample_grid))), ())),
         ]
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--dataset", default="digits")
-    dataset = first.parse_known_args(arguments)[0].dataset
+    dataset = option(arguments, "dataset", "digits")
+    config = parse(default(dataset), __doc__, arguments)
+    factors = config.factors()
     try:
-        config = tyro.cli(
-            tyro.conf.OmitArgPrefixes[Config], description=__doc__, default=default(dataset), args=arguments
-        )
-        factors = config.factors()
         configs = one_at_a_time(config.sweep, factors)
     except ValueError as error:
         Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
@@ -117,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
     title = f"{name}, {config.sweep.repeats} repeats, {config.sweep.train.epochs} epochs; one factor changed at a time"
     picture = out / "regularisation.png"
     plots.save(
-        variant_plots.factors(results, config.sweep, factors, ("train_redundancy", "knn_accuracy"), title), picture
+        variant_plots.factors(results, config.sweep, factors, ("test_redundancy", "knn_accuracy"), title), picture
     )
     console = Console()
     widths = sorted(config.sweep.widths)
@@ -132,18 +131,21 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def default(dataset: str) -> Config:
-    """The grid for a dataset: the study's recipe at few widths."""
-    if dataset == "digits":
+    """The study's recipe, or one for the embedded digits, at few widths and sample sizes."""
+    study = paper.STUDIES.get(dataset)
+    if study is None:
         train = TrainConfig(epochs=60)
-        return Config(SweepConfig(dataset=dataset, widths=(5, 10, 20, 40), repeats=5, train=train))
-    study = paper.capacity(dataset)
-    widths = tuple(sorted(study.widths))
-    few = tuple(sorted({widths[round(i * (len(widths) - 1) / 3)] for i in range(4)}))
+        return Config(SweepConfig(dataset, widths=(3, 10, 20, 30), repeats=5, train=train))
+    widths = _spread(study.widths)
     return Config(
-        dataclasses.replace(study, widths=few, repeats=min(study.repeats, 3)),
-        epochs_grid=(1, 3, 10),
-        examples_grid=(100, 1000, 10_000),
+        dataclasses.replace(paper.capacity(dataset), widths=widths, repeats=3),
+        sample_grid=_spread(study.sample_sizes)[:-1],
     )
+
+
+def _spread(values: tuple[int, ...]) -> tuple[int, ...]:
+    """Four of them, the first and the last included."""
+    return tuple(values[round(i * (len(values) - 1) / 3)] for i in range(4))
 
 
 def all_effects(results: xr.Dataset, baseline: SweepConfig, factors: Sequence[Factor]) -> list[Effect]:
@@ -174,7 +176,7 @@ def table(shown: Sequence[Effect], width: int) -> Table:
         made.add_row(
             f"{name}\n{extremes.low} to {extremes.high}",
             *(
-                f"{effect.difference:+.3f} ±{effect.pooled_sd:.3f}\nd {effect.standardised:+.1f}"
+                f"{effect.difference:+.2f}±{effect.pooled_sd:.2f}\nd {effect.standardised:+.1f}"
                 for effect in (of_factor[number] for number in SHOWN)
             ),
             end_section=name == DOMINANT[-1],
@@ -190,7 +192,8 @@ def verdict(of_number: Sequence[Effect]) -> str:
     exceeded = [name for name, size in dominant.items() if size < others[most]]
     sizes = ", ".join(f"{name} {size:.3f}" for name, size in dominant.items())
     rest = f"more than {' and '.join(exceeded)}" if exceeded else "less than each of them"
-    return f"{variant_plots.SHORT[of_number[0].number]}: {sizes}; of the rest {most} does most, {others[most]:.3f}, {rest}."
+    number = variant_plots.SHORT[of_number[0].number]
+    return f"{number}: {sizes}; of the rest {most} does most, {others[most]:.3f}, {rest}."
 
 
 if __name__ == "__main__":

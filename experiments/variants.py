@@ -1,15 +1,19 @@
-"""What the commands that run variants of a sweep share: each variant with the display of a single sweep."""
+"""What the commands that run variants of a sweep share: one progress bar over all of them, Ctrl-C, and errors."""
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import jax
 import xarray as xr
+from jax.experimental.compilation_cache import compilation_cache
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from experiments.command import EXIT_INTERRUPTED, run_sweep
-from jaxhash import variants
+from experiments.command import interruptible
+from jaxhash import sweep, variants
 from jaxhash.sweep import SweepConfig
 
 
@@ -21,19 +25,76 @@ def run_variants(
     dimension: str = "variant",
     coordinate: Sequence[Any] | None = None,
 ) -> xr.Dataset:
-    """`variants.run` for a person at a terminal; exits as `run_sweep` does."""
+    """`variants.run` for a person at a terminal; exits as `interruptible` does."""
+    sweep.one_thread_a_lane()
     console = Console(stderr=True)
-    names = list(configs)
+    epochs = {name: _epochs(config) for name, config in configs.items()}
+    console.print(
+        f"To do: {len(configs)} variants, {sum(map(_models, configs.values())):,} models, {sum(epochs.values()):,} "
+        "epochs of single models, less what is finished and where models stop early.",
+        highlight=False,
+    )
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("elapsed,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    everything = bar.add_task("preparing", total=sum(epochs.values()))
 
-    def run_one(config: SweepConfig, folder: Path) -> xr.Dataset:
-        console.print(f"[bold]{folder.name}[/] ({names.index(folder.name) + 1} of {len(names)})", highlight=False)
-        return run_sweep(config, folder, data_dir)
+    with interruptible(out, console) as stop, bar, _compiled_once():
 
-    try:
+        def run_one(config: SweepConfig, folder: Path) -> xr.Dataset:
+            number = list(configs).index(folder.name)
+            before = sum(list(epochs.values())[:number])
+            trained: dict[str, int] = {}
+
+            def report(progress: sweep.Progress) -> None:
+                models = len(progress.task.repeats) * len(progress.task.block.widths)
+                trained[progress.task.name] = models * progress.epoch
+                bar.update(everything, completed=before + sum(trained.values()))
+
+            name = f"{folder.name} ({number + 1} of {len(configs)})"
+            bar.update(everything, description=name)
+            if not console.is_terminal:
+                console.print(name, highlight=False)
+            return sweep.run(config, folder, data_dir=data_dir, report=report, stop=stop)
+
         return variants.run(configs, out, dimension=dimension, coordinate=coordinate, run_sweep=run_one)
-    except KeyboardInterrupt:
-        console.print(f"Interrupted. What was finished is in {out}; the same command continues it.")
-        sys.exit(EXIT_INTERRUPTED)
-    except ValueError as error:
-        console.print(f"[bold red]Error:[/] {error}", highlight=False)
-        sys.exit(1)
+
+
+@contextmanager
+def _compiled_once() -> Iterator[None]:
+    """Programs that several variants share (all but the training step, often) are compiled for the first of them."""
+    if jax.config.values["jax_compilation_cache_dir"]:
+        yield  # the user's own cache serves as well
+        return
+    names = (
+        "jax_compilation_cache_dir",
+        "jax_persistent_cache_min_compile_time_secs",
+        "jax_persistent_cache_min_entry_size_bytes",
+    )
+    before = {name: jax.config.values[name] for name in names}
+    with TemporaryDirectory(prefix="jaxhash-") as folder:
+        try:
+            for name, value in zip(names, (folder, 0, -1), strict=True):
+                jax.config.update(name, value)
+            compilation_cache.reset_cache()
+            yield
+        finally:
+            for name, value in before.items():
+                jax.config.update(name, value)
+            compilation_cache.reset_cache()
+
+
+def _models(config: SweepConfig) -> int:
+    return len(config.widths) * config.repeats * max(len(config.sample_sizes), 1)
+
+
+def _epochs(config: SweepConfig) -> int:
+    return _models(config) * config.train.epochs

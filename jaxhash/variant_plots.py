@@ -1,6 +1,5 @@
 """Figures of variants of a sweep: small multiples, one panel for each factor, or for each way to cut a code."""
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,7 +14,8 @@ from jaxhash.variants import BASELINE, Factor, get_field, label
 COLUMNS = 4
 """Panels side by side."""
 SHORT = {
-    "train_redundancy": "redundancy ratio",
+    "train_redundancy": "training redundancy",
+    "test_redundancy": "test redundancy",
     "knn_accuracy": "9-NN accuracy",
     "test_kmeans_accuracy": "K-Means accuracy",
     "logistic_accuracy": "logistic regression",
@@ -38,7 +38,7 @@ def factors(
     """
     bands = -(-(len(changed) + 1) // COLUMNS)
     figure = Figure(figsize=(2.9 * COLUMNS, 0.6 + 2.1 * bands * len(numbers)), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(title, x=0.01, horizontalalignment="left")
     panels: dict[str, list[Axes]] = {}
     names = [factor.name for factor in changed] + ["width (hidden units)"]
     for band, part in enumerate(figure.subfigures(bands, 1, squeeze=False)[:, 0]):
@@ -50,8 +50,7 @@ def factors(
             else:
                 for empty in axes:
                     empty.set_axis_off()
-        for row, number in enumerate(numbers):
-            grid[row, 0].set_ylabel(SHORT.get(number, number))
+        _label_rows(grid, numbers)
     for factor in changed:
         values = [factor.variant(baseline, value) for value in factor.values]
         now = factor.values.index(get_field(baseline, factor.field))
@@ -64,7 +63,7 @@ def factors(
         plots.line(axes, _evenly(along), "baseline", "black", "D")
     _ticks(panels[names[-1]], names[-1], [str(width) for width in results["width"].values])
     lines, labels = panels[names[0]][0].get_legend_handles_labels()
-    figure.legend(lines, labels, loc="outside upper right", ncols=len(labels), frameon=False)
+    figure.legend(lines, labels, loc="upper right", ncols=len(labels), frameon=False)
     return figure
 
 
@@ -85,7 +84,7 @@ def depths(whole: xr.Dataset, layers: xr.Dataset, width: int, numbers: Sequence[
         _lines(row[0], whole[number].rename(depth="position"), "width")
         for axes, part in zip(row[1:], ("single layer", "first layers"), strict=True):
             _lines(axes, layers[number].sel(part=part, width=width).rename(layer="position"), "depth")
-        row[0].set_ylabel(SHORT.get(number, number))
+    _label_rows(grid, numbers)
     names = (
         "all layers: depth",
         f"one layer alone: its number (width {width})",
@@ -99,10 +98,8 @@ def depths(whole: xr.Dataset, layers: xr.Dataset, width: int, numbers: Sequence[
 
 def _lines(axes: Axes, values: xr.DataArray, each: str) -> None:
     """A line for each value of one dimension, against `position`."""
-    styles = zip(
-        itertools.cycle([plots.BLUE, plots.ORANGE, plots.GREEN, plots.PURPLE, plots.GREY]), itertools.cycle("os^vDPX")
-    )
-    for one, (colour, marker) in zip(values[each].values, styles, strict=False):
+    for i, one in enumerate(values[each].values):
+        colour, marker = plots.LINES[i % len(plots.LINES)]
         plots.line(axes, _evenly(values.sel({each: one}, drop=True)), f"{each} {one}", colour, marker)
 
 
@@ -111,9 +108,18 @@ def _evenly(values: xr.DataArray) -> xr.DataArray:
     return values.assign_coords(position=np.arange(values.sizes["position"]))
 
 
+def _label_rows(grid: np.ndarray, numbers: Sequence[str]) -> None:
+    """Every panel has its label, for the notes that go with the picture; shown are those on the left."""
+    for row, number in zip(grid, numbers, strict=True):
+        for axes in row:
+            axes.set_ylabel(SHORT.get(number, number))
+            axes.yaxis.label.set_visible(axes is row[0])
+
+
 def _ticks(column: list[Axes], name: str, labels: list[str]) -> None:
     for axes in column:
         axes.set_ylim(-0.03, 1.03)
         axes.grid(alpha=0.25)
         axes.set_xticks(range(len(labels)), labels if axes is column[-1] else [""] * len(labels))
-    column[-1].set_xlabel(name)
+        axes.set_xlabel(name)
+        axes.xaxis.label.set_visible(axes is column[-1])

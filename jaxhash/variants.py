@@ -20,7 +20,7 @@ from jaxhash.sweep import SweepConfig
 BASELINE = "baseline"
 """Name of the variant in which nothing is changed."""
 
-Value = float | int | bool | None
+Value = float | int | bool | tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class Factor:
 
 
 def label(value: Value) -> str:
-    """A value for a reader: "on", "off", "all", or a number."""
-    if value is None:
-        return "all"
+    """A value for a reader: "on", "off", a number, or several; "all" for an empty list of sample sizes."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "all"
     if isinstance(value, bool):
         return "on" if value else "off"
     return str(value) if isinstance(value, int) else f"{value:g}"
@@ -92,8 +92,8 @@ def run(
         every variant by name. Saved as `out/results.nc` and `out/results.csv`.
 
     Raises:
-        ValueError: (RunError among them) as `sweep.run`, or if `out` is itself the folder of a sweep, or the variants
-            do not share widths and repeats.
+        ValueError: (RunError among them) as `sweep.run`, or if `out` is itself the folder of a sweep, the variants do
+            not share widths and repeats, or one of them has several sample sizes or snapshots and another none.
     """
     out = Path(out)
     if (out / CONFIG).exists():
@@ -102,7 +102,9 @@ def run(
     if len(grids) != 1:
         raise ValueError(f"the variants have {len(grids)} different grids of widths and repeats; give all the same")
     found = [run_sweep(config, out / name) for name, config in variants.items()]
-    results = xr.concat(found, "joined", combine_attrs="drop_conflicts").rename(joined=dimension)
+    shared = {str(name) for name in found[0].dims}.intersection(*(part.dims for part in found))
+    results = xr.concat([_over(part, shared) for part in found], "joined", combine_attrs="drop_conflicts")
+    results = results.rename(joined=dimension)
     results = results.assign_coords({dimension: list(variants) if coordinate is None else list(coordinate)})
     configs = {name: json.loads(part.attrs["config"]) for name, part in zip(variants, found, strict=True)}
     results.attrs["config"] = json.dumps(configs)
@@ -121,3 +123,14 @@ def with_field(config: Any, field: str, value: Value) -> Any:
     """The configuration with one dotted field changed."""
     name, _, inner = field.partition(".")
     return dataclasses.replace(config, **{name: with_field(getattr(config, name), inner, value) if inner else value})
+
+
+def _over(results: xr.Dataset, shared: set[str]) -> xr.Dataset:
+    """The same over the shared dimensions only: a variant's single sample size is no dimension of the whole."""
+    own = [str(name) for name in results.dims if name not in shared]
+    for name in own:
+        if results.sizes[name] > 1:
+            raise ValueError(
+                f"{name} has {results.sizes[name]} values in one variant and none in another; give it one value"
+            )
+    return results.isel(dict.fromkeys(own, 0), drop=True)
