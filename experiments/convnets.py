@@ -5,14 +5,13 @@ VGG and ResNet on CIFAR-10, as in He, Lei, Ji, Tao, "Neural networks behave as h
 a quick run: ResNet-8 of a quarter of its width on the embedded digits, enlarged to 32 x 32.
 
     python -m experiments.convnets                                               # digits, under a minute on 2 cores
-    python -m experiments.convnets --dataset cifar10 --network resnet20 --width-factor 1 --examples 5000 \
-        --test-examples 1000 --epochs 2
+    python -m experiments.convnets --dataset cifar10 --network resnet20 --examples 5000 --test-examples 1000
 
 The study's configuration, for an accelerator (batch size and number of epochs are not stated there):
 
     for network in vgg16 vgg19 resnet18 resnet20 resnet32 resnet56; do
-        python -m experiments.convnets --dataset cifar10 --network $network \
-            --width-factor 1 --norm-momentum 0.99 --epochs 200
+        python -m experiments.convnets --dataset cifar10 --network $network --width-factor 1 \
+            --norm-momentum 0.99 --epochs 200
     done
 
 An interrupted run continues with the same command. Redundancy ratio and 9-NN use every bit; K-Means and logistic
@@ -276,16 +275,16 @@ def estimate(config: Config, found: Cost, n: int) -> str:
 def costs(batch_size: int = ConvTrainConfig.batch_size, examples: int = 40_000) -> str:
     """A table of what the networks cost at full width, worked out from their shapes."""
     lines = [
-        f"At full width, batch {batch_size}; an epoch is {examples:,} examples, as of CIFAR-10; codes of 50,000 images:",
+        f"At full width, batch {batch_size}; {examples:,} examples an epoch, as of CIFAR-10; codes of 50,000 images:",
         "",
-        f"{'network':10}{'parameters':>12}{'code bits':>11}{'GFLOP/step':>12}{'TFLOP/epoch':>13}"
+        f"    {'network':10}{'parameters':>12}{'code bits':>11}{'GFLOP/step':>12}{'TFLOP/epoch':>13}"
         f"{'GB/step':>9}{'GB of codes':>13}",
     ]
     for name in NETWORKS:
         found = cost(build(name, 10))
         flops, bits = found.training_flops(batch_size), sum(found.code_bits.values())
         lines.append(
-            f"{name:10}{found.parameters:>12,}{bits:>11,}{flops / 1e9:>12.1f}"
+            f"    {name:10}{found.parameters:>12,}{bits:>11,}{flops / 1e9:>12.1f}"
             f"{flops * (examples // batch_size) / 1e12:>13.1f}{found.training_bytes(batch_size) / 1e9:>9.2f}"
             f"{50_000 * bits / 8e9:>13.2f}"
         )
@@ -299,12 +298,13 @@ def draw(rows: list[dict[str, Any]], test_accuracy: float, title: str) -> Figure
     layers = len(rows) - 1
     x, together = np.arange(1, layers + 1), layers + max(1.5, 0.08 * layers)
 
-    def line(axes: Any, name: str, label: str, colour: str, marker: str) -> None:
+    def line(axes: Any, name: str, label: str, colour: str, marker: str, size: int = 4) -> None:
         values = [row[name] for row in rows]
-        axes.plot(x, values[:-1], "-", color=colour, marker=marker, markersize=4, label=label)
-        axes.plot([together], values[-1:], color=colour, marker=marker, markersize=7)
+        axes.plot(x, values[:-1], "-", color=colour, marker=marker, markersize=size, label=label)
+        axes.plot([together], values[-1:], color=colour, marker=marker, markersize=size + 3)
 
-    line(left, "train_redundancy", "training examples", plots.BLUE, "o")
+    # Larger below smaller: both lines often lie at 0.
+    line(left, "train_redundancy", "training examples", plots.BLUE, "o", 8)
     line(left, "test_redundancy", "test examples", plots.ORANGE, "s")
     left.set(title="Determinism", ylabel="redundancy ratio of the codes")
     line(right, "knn_accuracy", "9-NN", plots.BLUE, "o")
