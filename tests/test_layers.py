@@ -81,7 +81,7 @@ LAYERS = [
     ],
     ["cost"],
     ["sweep"],
-    ["cli", "hash_plots", "variants"],
+    ["cli", "hash_plots", "layer_properties", "variants"],
     ["effects", "phase_plots", "variant_plots"],
 ]
 ABOVE = ["experiments", "bench"]

@@ -1,0 +1,143 @@
+"""Neural codes against depth, at equal total width, and layer by layer.
+
+He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2101.05490) use one hidden layer on MNIST, five on
+CIFAR-10, and all layers as one code. Here the same number of hidden units is divided over 1 to 5 layers, and each
+property is measured on the code of all layers, of every single layer, and of the first k. What we measured stands in
+the README.
+
+    python -m experiments.depth                                           # digits, about a minute on 2 cores
+    python -m experiments.depth --dataset mnist --repeats 3 --epochs 20   # the recipe of experiments/paper.py
+    python -m experiments.depth --depths 1 2 4 --widths 64 --out runs/mine
+
+An interrupted run continues with the same command.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+import xarray as xr
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from experiments import paper
+from experiments.command import interruptible, option, parse
+from experiments.variants import run_variants
+from jaxhash import layer_properties, plots, sweep, variant_plots
+from jaxhash.sweep import SweepConfig
+from jaxhash.train import TrainConfig
+from jaxhash.variants import with_field
+
+SHOWN = ("train_redundancy", "knn_accuracy", "test_kmeans_accuracy")
+"""Rows of the figure."""
+COLUMNS = ("train_redundancy", "test_redundancy", "knn_accuracy", "logistic_accuracy", "test_kmeans_accuracy")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Properties of the codes of all layers, of single layers and of the first k, against depth.
+
+    --widths are total hidden units; each has to divide by every depth. Of the other options --depth alone has no
+    effect.
+    """
+
+    sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
+    depths: tuple[int, ...] = (1, 2, 3, 4, 5)
+    """Numbers of hidden layers."""
+    out: Path | None = None
+    """Folder of the runs (default: runs/depth-<dataset>). What stands there is continued."""
+    data_dir: Path | None = None
+    """Folder in which dataset files are looked up first (default: the environment variable JAXHASH_DATA_DIR)."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.depths)) != len(self.depths) or min(self.depths, default=0) < 1:
+            raise ValueError(
+                f"depths={self.depths} is no list of different numbers of layers; give 1 or more, each once"
+            )
+        least = math.lcm(*self.depths)
+        for width in self.sweep.widths:
+            if width % least:
+                raise ValueError(
+                    f"width={width} does not divide into {self.depths} layers of equal size; give multiples of {least}"
+                )
+        if self.sweep.sample_sizes or self.sweep.snapshots:
+            raise ValueError("sample_sizes, snapshots have no place in this figure; use experiments.phase_chart")
+
+    def by_depth(self) -> dict[str, SweepConfig]:
+        """A sweep for each depth, by the name of its folder."""
+        return {f"depth={depth}": with_field(self.sweep, "model.depth", depth) for depth in sorted(self.depths)}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    dataset = option(arguments, "dataset", "digits")
+    config = parse(default(dataset), __doc__, arguments)
+    name = Path(dataset).stem
+    out = config.out or Path("runs") / f"depth-{name}"
+    configs, depths = config.by_depth(), sorted(config.depths)
+    whole = run_variants(configs, out, config.data_dir, dimension="depth", coordinate=depths)
+    console = Console(stderr=True)
+    with interruptible(out, console) as stop:
+        parts = []
+        for folder, of_depth in configs.items():
+            console.print(f"{folder}: measuring its layers", highlight=False)
+            parts.append(
+                layer_properties.measured(of_depth, out / folder, out / "layers" / folder, config.data_dir, stop)
+            )
+        layers = xr.concat(parts, "depth", join="outer", combine_attrs="drop_conflicts").assign_coords(depth=depths)
+        sweep.save_results(out / "layers", layers)
+
+    title = f"{name}, {config.sweep.repeats} repeats, {config.sweep.train.epochs} epochs: equal total width"
+    picture = out / "depth.png"
+    width = min(config.sweep.widths)
+    plots.save(variant_plots.depths(whole, layers, width, SHOWN, title), picture)
+    told = Console()
+    told.print(table(whole, layers, width))
+    if diverged := int(whole["diverged"].sum()):
+        told.print(f"[bold yellow]{diverged} models diverged[/] (loss not finite); they are left out of the means.")
+    told.print(
+        f"Figure: {picture}\nNumbers: {out / 'results.nc'} (all layers), {out / 'layers' / 'results.nc'} "
+        "(single layers, first layers), and .csv beside them",
+        soft_wrap=True,
+    )
+
+
+def default(dataset: str) -> Config:
+    """The study's recipe, or one for the embedded digits."""
+    study = paper.STUDIES.get(dataset)
+    if study is None:
+        return Config(SweepConfig(dataset, widths=(60, 120), repeats=3, train=TrainConfig(epochs=60)))
+    return Config(dataclasses.replace(paper.capacity(dataset), widths=(60, 120), repeats=3))
+
+
+def table(whole: xr.Dataset, layers: xr.Dataset, width: int) -> Table:
+    """Means over repeats of models of one width: all layers, single ones, and the first k."""
+    made = Table(
+        title=f"{width} hidden units in all",
+        caption="means over repeats; red.: redundancy ratio of the codes, the others: accuracy on the codes",
+        box=SIMPLE,
+    )
+    made.add_column("depth", justify="right")
+    made.add_column("code")
+    for heading in ("train\nred.", "test\nred.", "9-NN", "logistic", "test\nK-Means"):
+        made.add_column(heading, justify="right")
+
+    def add(depth: int, code: str, numbers: xr.Dataset) -> None:
+        made.add_row(str(depth), code, *(f"{float(numbers[name]):.3f}" for name in COLUMNS))
+
+    means, parts = whole.sel(width=width).mean("repeat"), layers.sel(width=width).mean("repeat")
+    for depth in map(int, whole["depth"].values):
+        add(depth, "all layers", means.sel(depth=depth))
+        for part in parts["part"].values if depth > 1 else ():
+            for layer in range(1, depth + 1):
+                code = f"layer {layer}" if part == layer_properties.SINGLE else f"first {layer}"
+                add(depth, code, parts.sel(depth=depth, part=part, layer=layer))
+        made.add_section()
+    return made
+
+
+if __name__ == "__main__":
+    main()
