@@ -7,6 +7,7 @@ import base64
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
+from itertools import zip_longest
 
 from experiments.report_runs import Cell, Picture, Run, Table
 
@@ -109,17 +110,18 @@ def _figure(picture: Picture, run: str) -> str:
     width, height = picture.size
     data = base64.b64encode(picture.content).decode()
     return (
-        f'<figure tabindex="0"><img src="data:image/png;base64,{data}" width="{width}" height="{height}" alt="{escape(alt)}">'
+        f'<figure tabindex="0"><img src="data:image/png;base64,{data}" width="{width}" height="{height}" '
+        f'alt="{escape(alt)}">'
         f"<figcaption>{escape(picture.name)}.png</figcaption></figure>\n"
     )
 
 
 def _table(table: Table) -> str:
-    text = [any(isinstance(row[i], str) for row in table.rows if i < len(row)) for i in range(len(table.header))]
+    columns = (list(column) for column in zip_longest(table.header, *table.rows, fillvalue=""))
+    text = (any(isinstance(cell, str) and cell for cell in cells) for _, *cells in columns)
     kinds = [' class="text"' if is_text else "" for is_text in text]
-    head = "".join(
-        f'<th scope="col"{kind}>{escape(_breakable(h))}</th>' for h, kind in zip(table.header, kinds, strict=True)
-    )
+    headings = (escape(_breakable(name)) for name in table.header)
+    head = "".join(f'<th scope="col"{kind}>{name}</th>' for name, kind in zip(headings, kinds, strict=False))
     body = "".join(
         "<tr>" + "".join(f"<td{kind}>{escape(number(c))}</td>" for c, kind in zip(row, kinds, strict=False)) + "</tr>\n"
         for row in table.rows
