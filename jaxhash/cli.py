@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxhash.hashing import export, hasher, keys, perfect
+from jaxhash.hashing.latent import LatentConfig
 from jaxhash.hashing.perfect import FitConfig, NotPerfect
 from jaxhash.hashing.sharded import ShardedConfig
 from jaxhash.hashing.single import SingleConfig
@@ -58,15 +59,17 @@ class Fit(_Compiles):
     bins: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Bins. By default as many as keys: a minimal perfect hash. With more it stays perfect; with fewer, all bins are
     filled and no two differ by more than one key."""
-    method: Literal["sharded", "single"] = "sharded"
+    method: Literal["sharded", "single", "latent"] = "sharded"
     """sharded: a tiny policy for every 32 keys, trained side by side; seconds for a dictionary. single: the study's
-    network with two hidden layers and a logit a bin, for some ten thousand keys; its cost grows with keys x bins."""
+    network with two hidden layers and a logit a bin, for some ten thousand keys; its cost grows with keys x bins.
+    latent: one untrained policy for all keys, and 16-bit latents found by search; the smallest, 2.5 to 4 bits a key."""
     seed: int = 0
     """Another seed gives another function of the same keys."""
     drop_duplicates: bool = False
     """Drop repeated keys instead of refusing them."""
     sharded: ShardedConfig = field(default_factory=ShardedConfig)
     single: SingleConfig = field(default_factory=SingleConfig)
+    latent: LatentConfig = field(default_factory=LatentConfig)
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,7 @@ def _keep_compiled(folder: Path) -> None:
 def _fit(command: Fit) -> int:
     if command.out.exists():
         raise FileExistsError(f"{command.out} exists; give another folder as --out, or delete it first")
-    config = FitConfig(command.bins, command.method, command.seed, command.sharded, command.single)
+    config = FitConfig(command.bins, command.method, command.seed, command.sharded, command.single, command.latent)
     if command.keys == STDIN:
         listed = keys.read_keys(sys.stdin.buffer, drop_duplicates=command.drop_duplicates)
     elif command.drop_duplicates and Path(command.keys).exists():
@@ -235,7 +238,7 @@ def _info(command: Info) -> int:
     rows["on disk"] = f"{disk:,} bytes, with checks and description"
     rows["arrays"] = ", ".join(f"{name} {a.dtype}{list(a.shape)}" for name, a in found.policy._asdict().items())
     rows["seed"] = str(found.seed)
-    settings = found.config.get(found.method, {})
+    settings = found.config.get(found.config.get("method", ""), {})
     rows["trained with"] = ", ".join(f"{name}={value}" for name, value in settings.items())
     for name, value in rows.items():
         print(f"{name:<15} {value}")

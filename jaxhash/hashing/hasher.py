@@ -24,6 +24,7 @@ from jaxhash.hashing.batches import Places, count, pipeline, split
 from jaxhash.hashing.fingerprint import fingerprint
 from jaxhash.hashing.keys import Tokens, listed_keys
 from jaxhash.hashing.latent_policy import Latent, LatentLookup
+from jaxhash.hashing.quantised_policy import Quantised, unpack
 from jaxhash.hashing.sharded_policy import Sharded, ShardedLookup
 from jaxhash.hashing.single import Single
 
@@ -36,6 +37,9 @@ MAX_BINS = 2**31 - 1
 _WITNESSES = (b"", b"\0", b"\0\0", b"a", b"a\0", b"jaxhash", "été".encode(), bytes(range(0, 256, 4)))
 _HEADER_BITS = 3 * 32
 
+Policy = Sharded | Quantised | Single | Latent
+_POLICIES = {kind.__name__.lower(): kind for kind in (Sharded, Quantised, Single, Latent)}
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Hasher:
@@ -44,7 +48,7 @@ class Hasher:
     With fewer bins than keys in the key set, all bins are used as evenly as can be.
     """
 
-    policy: Sharded | Single | Latent
+    policy: Policy
     num_keys: int
     """Keys of the key set."""
     num_bins: int
@@ -88,7 +92,7 @@ class Hasher:
 
     @property
     def method(self) -> str:
-        """`sharded`, `single` or `latent`."""
+        """`sharded` (`quantised` with fewer than 8 bits a weight), `single` or `latent`."""
         return type(self.policy).__name__.lower()
 
     @property
@@ -162,7 +166,7 @@ def load_hasher(path: str | Path) -> Hasher:
         raise CheckpointError(f"{path}: hasher format {found}, but this jaxhash reads {FORMAT}; use the one that wrote")
     try:
         like = {name: jax.ShapeDtypeStruct(s, np.dtype(t)) for name, (s, t) in description["arrays"].items()}
-        kind = {"sharded": Sharded, "single": Single, "latent": Latent}[description["method"]]
+        kind = _POLICIES[description["method"]]
         names = ("num_keys", "num_bins", "seed", "config", "collisions")
         golden = [(bytes.fromhex(key), b) for key, b in description["golden"]]
         hasher = Hasher(
@@ -211,8 +215,10 @@ jax.tree_util.register_dataclass(_Arrays)
 _Tables = ShardedLookup | Single | LatentLookup
 
 
-def _tables(policy: Sharded | Single | Latent, num_seats: int) -> _Tables:
+def _tables(policy: Policy, num_seats: int) -> _Tables:
     """A policy laid out for fast reading."""
+    if isinstance(policy, Quantised):
+        policy = unpack(policy)
     if isinstance(policy, Sharded):
         return sharded_policy.lookup(policy, num_seats)
     return latent_policy.lookup(policy, num_seats) if isinstance(policy, Latent) else policy

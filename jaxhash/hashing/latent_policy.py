@@ -51,7 +51,7 @@ class LatentLookup:
 
     index: Index
     splits: UInt16[Array | np.ndarray, " shards"]
-    latents: UInt16[Array | np.ndarray, " shards*leaves"]
+    latents: UInt16[Array | np.ndarray, " all_leaves"]
     sizes: UInt8[Array | np.ndarray, " shards"]
     num_leaves: int
 

@@ -21,10 +21,11 @@ from jaxtyping import Int32, UInt32, UInt64
 from jaxhash.hashing import latent, sharded, single
 from jaxhash.hashing.batches import MAX_ROWS, count, pipeline
 from jaxhash.hashing.fingerprint import all_distinct, as_numbers, fingerprint
-from jaxhash.hashing.hasher import MAX_BINS, Hasher
+from jaxhash.hashing.hasher import MAX_BINS, Hasher, Policy
 from jaxhash.hashing.keys import distinct, encode_keys
 from jaxhash.hashing.latent import Groups, LatentConfig, SearchState
 from jaxhash.hashing.latent_policy import Latent
+from jaxhash.hashing.quantised_policy import Quantised, pack
 from jaxhash.hashing.sharded import ShardedConfig
 from jaxhash.hashing.sharded_policy import Sharded
 from jaxhash.hashing.shards import cut
@@ -175,7 +176,7 @@ def _learn_sharded(
     num_seats: int,
     tell: Callable[[int, int], None],
     compile_hasher: Callable[[Sharded | Latent], None],
-) -> Sharded:
+) -> Sharded | Quantised:
     shards = cut(numbers, num_seats, config.sharded.keys_per_shard)
     lanes = _LANES.get(jax.default_backend(), _LANES_ON_ACCELERATORS)
     state = sharded.start(config.sharded, shards, lanes)
@@ -192,7 +193,8 @@ def _learn_sharded(
             quick = time.monotonic() - before < SECONDS_BETWEEN_REPORTS
             steps = min(2 * steps, 2**20) if quick else max(steps // 2, 1)
         compiled.result()
-    return sharded.policy_of(state, shards)
+    policy, weight_bits = sharded.policy_of(state, shards), config.sharded.weight_bits
+    return policy if weight_bits == 8 else pack(policy, weight_bits)
 
 
 @functools.cache
@@ -219,8 +221,11 @@ def _learn_latent(
         kept = (splits.astype(np.uint16), latents.T.astype(np.uint16), np.asarray(shards.thresholds), sizes)
         return Latent(*(a[:count] for a in kept))
 
-    def report(trials: int, waiting: int) -> None:
-        tell(tried + trials, waiting)
+    def report_shards(trials: int, _: int) -> None:
+        tell(tried + trials, int(sizes[waiting].sum()))
+
+    def report_leaves(trials: int, keys: int) -> None:
+        tell(tried + trials, keys)
 
     search_shards, search_leaves = _latent_searches(config.latent)
     with ThreadPoolExecutor(1) as beside:
@@ -230,13 +235,13 @@ def _learn_latent(
         _find_latents(search_leaves, latent.leaf_groups(config.latent, shards, splits, nobody), lambda *_: None)
         waiting = sizes > 0
         while waiting.any():
-            found, trials = _find_latents(search_shards, latent.shard_groups(shards, splits, waiting), report)
+            found, trials = _find_latents(search_shards, latent.shard_groups(shards, splits, waiting), report_shards)
             tried += trials
             # A shard without a split is left with collisions.
             waiting &= found < latent.LIMIT
             splits = np.where(waiting, found, splits)
             found, trials = _find_latents(
-                search_leaves, latent.leaf_groups(config.latent, shards, splits, waiting), report
+                search_leaves, latent.leaf_groups(config.latent, shards, splits, waiting), report_leaves
             )
             tried += trials
             found = found.reshape(leaves, -1)
@@ -308,7 +313,7 @@ def _learn_single(
     return best
 
 
-_LEARNERS: dict[str, Callable[..., Sharded | Single | Latent]] = {
+_LEARNERS: dict[str, Callable[..., Policy]] = {
     "sharded": _learn_sharded,
     "single": _learn_single,
     "latent": _learn_latent,

@@ -15,7 +15,7 @@ Only integers are used, in training as well: the result is the same on every dev
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,8 @@ from jaxhash.hashing.shards import Shards
 STEPS_BETWEEN_REFILLS = 16
 """Steps after which shards that are done make room for others."""
 _NOTHING = np.uint32(0xFFFFFFFF)
+_STEP_BITS = 2
+"""Weights of 4 bits count in units of 2^2 learning steps."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class ShardedConfig:
     """Weights start between plus and minus this, 1 to 127, in units of the learning step."""
     steps: int = 512
     """Learning steps of one attempt; each moves one key of every shard."""
+    weight_bits: Literal[8, 4, 1] = 8
+    """Bits of a weight. 4 and 1 make a smaller function that takes longer to find (`experiments/hash_sizes.py`)."""
     attempts: int = 64
     """Attempts at a shard before it is left with collisions, 1 to 255."""
 
@@ -60,6 +64,7 @@ class ShardedConfig:
             2**self.outputs >= self.keys_per_shard, "outputs", f"log2 of keys_per_shard={self.keys_per_shard} or more"
         )
         check(1 <= self.initial_weight <= 127, "initial_weight", "1 to 127")
+        check(self.weight_bits in (8, 4, 1), "weight_bits", "8, 4 or 1")
         check(self.steps >= 1, "steps", "1 or more")
         check(1 <= self.attempts <= 255, "attempts", "1 to 255")
 
@@ -75,6 +80,7 @@ class TrainState(NamedTuple):
     inputs: UInt32[Array, "keys lanes"]
     """What the policies see, one bit an input."""
     weights: Int16[Array, "inputs outputs lanes"]
+    """As they are learned; the policy has `quantise` of them."""
     logits: Int16[Array, "outputs keys lanes"]
     next_shard: Int32[Array, ""]
     steps: Int32[Array, ""]
@@ -126,7 +132,9 @@ def make_train(config: ShardedConfig) -> Callable[[TrainState, Shards, Array], T
         seen = visible_bits(shards.first[:, place], shards.second[:, place], attempt, config.inputs)
         inputs = jnp.where(fresh, seen, state.inputs)
         signs = _signs(inputs, config.inputs).astype(jnp.int16)
-        started = (start_weights[:, :, None, None] * signs[:, None]).sum(0, dtype=jnp.int16)
+        started = (quantise(start_weights, config.weight_bits)[:, :, None, None] * signs[:, None]).sum(
+            0, dtype=jnp.int16
+        )
         return state._replace(
             shard=shard,
             attempt=attempt,
@@ -155,26 +163,33 @@ def make_train(config: ShardedConfig) -> Callable[[TrainState, Shards, Array], T
         wanted = (code >> places) & 1
         wrong = (wanted != (logits > 0)) & active
         push = jnp.where(wrong, 2 * wanted - 1, 0).astype(jnp.int16)
-        differ = jax.lax.population_count(state.inputs ^ seen).astype(jnp.int16)
-        alike = config.inputs - 2 * differ
-        return state._replace(
-            age=state.age + 1,
-            weights=state.weights + push * _signs(seen, config.inputs).astype(jnp.int16)[:, None],
-            logits=state.logits + push[:, None] * alike,
-        )
+        weights = state.weights + push * _signs(seen, config.inputs).astype(jnp.int16)[:, None]
+        change = change_of_logits(state, weights, push, seen)
+        return state._replace(age=state.age + 1, weights=weights, logits=state.logits + change)
+
+    def change_of_logits(
+        state: TrainState, weights: Array, push: Array, seen: Array
+    ) -> Int16[Array, "outputs keys lanes"]:
+        if config.weight_bits == 8:
+            differ = jax.lax.population_count(state.inputs ^ seen).astype(jnp.int16)
+            return push[:, None] * (config.inputs - 2 * differ)
+        change = quantise(weights, config.weight_bits) - quantise(state.weights, config.weight_bits)
+        signs = _signs(state.inputs, config.inputs).astype(jnp.int16)
+        return sum((c[:, None] * s for c, s in zip(change, signs, strict=True)), jnp.zeros_like(state.logits))
 
     def refill(state: TrainState, shards: Shards, real: Array, slots: Array) -> TrainState:
         """Keep what is better than before, and let go of what is done."""
         num_shards = state.collisions.shape[0]
         taken, _ = _occupancy(most_likely_code(state.logits) * slots >> config.outputs, real)
         left = real.sum(0, dtype=jnp.int32) - jax.lax.population_count(taken).astype(jnp.int32)
+        kept_weights = quantise(state.weights, config.weight_bits)
         # Beyond int8 a policy cannot be kept.
-        storable = jnp.abs(state.weights).max((0, 1)) <= 127
+        storable = jnp.abs(kept_weights).max((0, 1)) <= 127
         busy = state.shard < num_shards
         best = state.collisions.at[state.shard].get(mode="fill", fill_value=0)
         better = busy & storable & (left < best)
         place = jnp.where(better, state.shard, num_shards)
-        weights = jnp.moveaxis(state.weights, -1, 0).astype(jnp.int8)
+        weights = jnp.moveaxis(kept_weights, -1, 0).astype(jnp.int8)
         kept = state._replace(
             collisions=state.collisions.at[place].set(left, mode="drop"),
             best_weights=state.best_weights.at[place].set(weights, mode="drop"),
@@ -203,6 +218,15 @@ def make_train(config: ShardedConfig) -> Callable[[TrainState, Shards, Array], T
         return jax.lax.while_loop(go_on, some_steps, (jnp.zeros((), jnp.int32), state))[1]
 
     return train
+
+
+def quantise(weights: Int16[Array, "*shape"], weight_bits: int) -> Int16[Array, "*shape"]:
+    """Learned weights -> those of the policy, with fewer bits; a learning step changes few of them, or none."""
+    if weight_bits == 8:
+        return weights
+    if weight_bits == 1:
+        return jnp.where(weights >= 0, 1, -1).astype(jnp.int16)
+    return jnp.clip(weights >> _STEP_BITS, -(2 ** (weight_bits - 1)), 2 ** (weight_bits - 1) - 1)
 
 
 def done(state: TrainState, shards: Shards) -> Bool[Array, ""]:

@@ -15,6 +15,7 @@ from jaxhash.hashing import hasher as hashers
 from jaxhash.hashing.batches import padded_length
 from jaxhash.hashing.hasher import floor_bits_per_key, load_hasher
 from jaxhash.hashing.keys import Tokens, load_keys, tokenize
+from jaxhash.hashing.latent import LatentConfig
 from jaxhash.hashing.perfect import FitConfig, fit
 from jaxhash.hashing.single import SingleConfig
 
@@ -22,9 +23,18 @@ KEYS = load_keys("english", count=400)
 UNSEEN = [b"", b"\0", b"a\0", b"\xff\xfe", b"not a word", b"x" * 3000, "жук".encode()]
 
 
-@pytest.fixture(scope="module", params=["sharded", "single"])
+CONFIGS = {
+    "sharded": FitConfig(),
+    "single": FitConfig(method="single", single=SingleConfig(hidden=64)),
+    "latent": FitConfig(method="latent", latent=LatentConfig(keys_per_leaf=6, leaves=3)),
+}
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
 def hasher(request):
-    return fit(KEYS, FitConfig(method=request.param, single=SingleConfig(hidden=64)))
+    found = fit(KEYS, CONFIGS[request.param])
+    assert found.method == request.param
+    return found
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,13 @@ import pytest
 
 from jaxhash.hashing import perfect
 from jaxhash.hashing.keys import load_keys
+from jaxhash.hashing.latent import LatentConfig
 from jaxhash.hashing.perfect import FitConfig, NotPerfect, fit
 from jaxhash.hashing.sharded import ShardedConfig
 from jaxhash.hashing.single import SingleConfig
 
 SMALL_SINGLE = SingleConfig(hidden=64)
+SMALL_LATENT = LatentConfig(keys_per_leaf=6, leaves=3)
 
 
 def key_set(name):
@@ -33,22 +35,22 @@ def test_minimal_perfect_hash_of_all_sorts_of_keys(name):
     np.testing.assert_array_equal(np.sort(bins), np.arange(len(keys)))
 
 
-@pytest.mark.parametrize("method", ["sharded", "single"])
+@pytest.mark.parametrize("method", ["sharded", "single", "latent"])
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_next_to_no_keys(n, method):
     keys = ["a", "b", "c"][:n]
-    hasher = fit(keys, FitConfig(method=method, single=SMALL_SINGLE))
+    hasher = fit(keys, FitConfig(method=method, single=SMALL_SINGLE, latent=SMALL_LATENT))
     assert sorted(np.asarray(hasher(keys)).tolist()) == list(range(n))
     assert hasher.num_bins == max(n, 1)
     assert np.asarray(hasher(["unseen", b"\xff"])).max() < max(n, 1)
     assert np.isnan(hasher.bits_per_key) == (n == 0)
 
 
-@pytest.mark.parametrize("method", ["sharded", "single"])
+@pytest.mark.parametrize("method", ["sharded", "single", "latent"])
 @pytest.mark.parametrize("num_bins", [1, 7, 299, 301, 4000])
 def test_any_load(num_bins, method):
     keys = load_keys("english", count=300)
-    hasher = fit(keys, FitConfig(num_bins, method, single=SMALL_SINGLE))
+    hasher = fit(keys, FitConfig(num_bins, method, single=SMALL_SINGLE, latent=SMALL_LATENT))
     counts = np.bincount(np.asarray(hasher(keys)), minlength=num_bins)
     assert len(counts) == num_bins
     # As even as can be: no bin holds more than one key more than another. With enough bins that is perfect.
