@@ -79,23 +79,21 @@ def read_run(folder: Path) -> Run:
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is not a folder; give folders that experiments wrote, such as runs/*")
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    kinds = {path.suffix for path in files}
-    if not kinds & {".png", ".nc", ".csv"} and not (folder / runs.CONFIG).is_file():
+    files = _files(folder)
+    parts = [part for part in sorted(folder.iterdir()) if part.is_dir() and not part.name.startswith(".")]
+    sweeps = [part.name for part in parts if (part / runs.CONFIG).is_file()]
+    if not files and not sweeps:
         raise ValueError(f"{folder} is not the folder of a run: it has no picture, no table and no {runs.CONFIG}")
     run = Run(folder.resolve().name)
-    for path in files:
+    if not files:
+        run.remarks.append(f"not finished: {', '.join(sweeps)} begun, not put side by side; its command continues it")
+    # Sweeps below a run are variants of one, and are joined in its own results.
+    for path in [*files, *(path for part in parts if part.name not in sweeps for path in _files(part))]:
+        name = str(path.relative_to(folder))
         try:
-            if path.suffix == ".png":
-                run.pictures.append(read_picture(path))
-            elif path.suffix == ".nc":
-                _read_netcdf(path, run)
-            elif path.suffix == ".csv" and not path.with_suffix(".nc").exists():
-                run.tables.append(read_csv(path))
-            elif path.name == runs.CONFIG:
-                _read_description(path, run)
+            _read(path, name, run)
         except Exception as error:  # a damaged file can fail in any way
-            run.remarks.append(f"{path.name} cannot be read ({type(error).__name__}: {error})")
+            run.remarks.append(f"{name} cannot be read ({type(error).__name__}: {error})")
     return run
 
 
@@ -108,11 +106,23 @@ def read_picture(path: Path) -> Picture:
         return Picture(path.stem, content, image.size, notes)
 
 
-def read_csv(path: Path) -> Table:
+def read_csv(path: Path, name: str) -> Table:
     """The rows of a CSV file, numbers as numbers."""
     with path.open(newline="") as stream:
         header, *rows = csv.reader(stream)
-    return _table(path.name, header, [[_number(text) for text in row] for row in rows], "")
+    return _table(name, header, [[_number(text) for text in row] for row in rows], "")
+
+
+def read_json(path: Path, name: str) -> Iterator[Table]:
+    """The numbers and texts of a JSON object, and its lists of equal length (an epoch an entry, say) side by side."""
+    content = json.loads(path.read_text())
+    columns = {key: value for key, value in content.items() if isinstance(value, dict)}
+    single = [[key, _item(value)] for key, value in content.items() if key not in columns]
+    if single:
+        yield _table(name, ["name", "value"], single, "")
+    for key, lists in columns.items():
+        rows = [[i, *map(_item, row)] for i, row in enumerate(zip(*lists.values(), strict=True), 1)]
+        yield _table(f"{name}: {key}", [key, *lists], rows, "")
 
 
 def means(data: xr.Dataset, file: str) -> Iterator[Table]:
@@ -170,9 +180,30 @@ def _flat(value: Any, prefix: str) -> dict[str, str]:
     return {prefix.removesuffix("."): text}
 
 
-def _read_netcdf(path: Path, run: Run) -> None:
+def _files(folder: Path) -> list[Path]:
+    """The files of a folder that the report can read."""
+    kinds = (".png", ".nc", ".csv", ".json")
+    found = (path for path in folder.iterdir() if path.suffix in kinds and not path.name.startswith("."))
+    return sorted(path for path in found if path.is_file())
+
+
+def _read(path: Path, name: str, run: Run) -> None:
+    """Add what a file says to a run."""
+    if path.suffix == ".png":
+        run.pictures.append(read_picture(path))
+    elif path.suffix == ".nc":
+        _read_netcdf(path, name, run)
+    elif path.suffix == ".csv" and not path.with_suffix(".nc").exists():
+        run.tables.append(read_csv(path, name))
+    elif path.name == runs.CONFIG:
+        _read_description(path, run)
+    elif path.suffix == ".json":
+        run.tables += read_json(path, name)
+
+
+def _read_netcdf(path: Path, name: str, run: Run) -> None:
     data = xr.load_dataset(path, engine="scipy")
-    run.tables += means(data, path.name)
+    run.tables += means(data, name)
     if "config" in data.attrs:
         run.configuration |= configuration(json.loads(data.attrs["config"]))
     if "versions" in data.attrs:
@@ -186,7 +217,7 @@ def _read_description(path: Path, run: Run) -> None:
     run.configuration |= configuration(description["config"])
     run.versions |= {name: str(text) for name, text in description.get("versions", {}).items()}
     run.versions |= {"device": str(description["device"])} if "device" in description else {}
-    if not (path.parent / runs.RESULTS).exists():
+    if description.get("tasks") and not (path.parent / runs.RESULTS).exists():
         tasks = path.parent / runs.TASKS
         done = len(list(tasks.iterdir())) if tasks.is_dir() else 0
         run.remarks.append(f"not finished: {done} of {len(description['tasks'])} tasks done; its command continues it")

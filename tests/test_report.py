@@ -198,6 +198,33 @@ def test_a_long_table_says_how_much_of_it_is_shown(tmp_path):
     assert f"the first {MOST_ROWS} of {MOST_ROWS + 5} rows, all are in the file" in page.text
 
 
+def test_numbers_in_json_and_in_folders_below_are_told_too(tmp_path):
+    folder = tmp_path / "run"
+    (folder / "layers").mkdir(parents=True)
+    (folder / "layers" / "results.csv").write_text("layer,bits\n1,60\n")
+    (folder / "tasks" / "one").mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"config": {"network": "vgg11"}, "tasks": []}))
+    history = {"loss": [2.5, 1.25], "accuracy": [0.1, 0.5]}
+    (folder / "network.json").write_text(json.dumps({"test_accuracy": 0.5, "epochs": history}))
+    page = write_page(folder, out=tmp_path / "report.html")
+    assert page.tables == [
+        [["name", "value"], ["test_accuracy", "0.5"]],
+        [["epochs", "loss", "accuracy"], ["1", "2.5", "0.1"], ["2", "1.25", "0.5"]],
+        [["layer", "bits"], ["1", "60"]],
+    ]
+    assert "layers/results.csv" in page.text
+    assert page.values() == {"network": "vgg11"}
+    assert "not finished" not in page.text
+
+
+def test_variants_that_are_not_put_together_yet_are_no_surprise(tmp_path):
+    for name in ("baseline", "l2=0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"config": {}, "tasks": []}))
+    page = write_page(tmp_path, out=tmp_path / "report.html")
+    assert "not finished: baseline, l2=0 begun" in page.text
+
+
 def test_variants_show_what_they_share_once():
     one = {"dataset": "digits", "train": {"l2": 0.0, "epochs": 3}}
     other = {"dataset": "digits", "train": {"l2": 0.1, "epochs": 3}}
