@@ -239,6 +239,8 @@ def summary(results: xr.Dataset, title: str) -> Table:
         name: heading.replace("redundancy", "red.").replace("kmeans", "K-Means") for name, heading in columns.items()
     }
     rows = [str(name) for name in results.dims if name != "repeat"]
+    if len(rows) > 1:
+        table.box, table.pad_edge = None, False
     for name in rows:
         table.add_column(name, justify="right")
     for heading in columns.values():

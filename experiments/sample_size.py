@@ -25,12 +25,12 @@ from jaxhash.sweep import SweepConfig
 from jaxhash.train import TrainConfig
 
 PANELS = {
-    "train_redundancy": "redundancy ratio, training examples",
-    "test_redundancy": "redundancy ratio, test examples",
-    "test_accuracy": "the network itself, test accuracy",
-    "test_kmeans_accuracy": "K-Means on test codes, accuracy",
-    "knn_accuracy": "9-NN on codes, test accuracy",
-    "logistic_accuracy": "logistic regression on codes, test accuracy",
+    "train_redundancy": "codes of training examples",
+    "test_redundancy": "codes of test examples",
+    "test_accuracy": "the network itself, on test examples",
+    "test_kmeans_accuracy": "K-Means on test codes",
+    "knn_accuracy": "9-NN on codes",
+    "logistic_accuracy": "logistic regression on codes",
 }
 
 

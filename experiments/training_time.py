@@ -26,12 +26,12 @@ from jaxhash.sweep import SweepConfig
 from jaxhash.train import TrainConfig
 
 PANELS = {
-    "train_redundancy": "redundancy ratio, training examples",
-    "test_redundancy": "redundancy ratio, test examples",
-    "random_redundancy": "redundancy ratio, random inputs",
-    "test_kmeans_accuracy": "K-Means on test codes, accuracy",
-    "knn_accuracy": "9-NN on codes, test accuracy",
-    "logistic_accuracy": "logistic regression on codes, test accuracy",
+    "train_redundancy": "codes of training examples",
+    "test_redundancy": "codes of test examples",
+    "random_redundancy": "codes of random inputs",
+    "test_kmeans_accuracy": "K-Means on test codes",
+    "knn_accuracy": "9-NN on codes",
+    "logistic_accuracy": "logistic regression on codes",
 }
 
 

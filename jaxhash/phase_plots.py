@@ -12,6 +12,7 @@ from jaxhash.regimes import NAMES, Thresholds
 
 COLOURS = ("#F4C7A1", "#F5EDC8", "#BFE0CF")
 """Of the three regimes, light enough to read numbers on."""
+LABELS = {"epoch": "epochs of training", "examples": "training examples"}
 MOST_PANELS = 6
 
 
@@ -39,9 +40,9 @@ def phase_chart(chart: xr.Dataset, thresholds: Thresholds, panels: str, title: s
         part = chart.sel({panels: value}).transpose(up, "width")
         redundancy, accuracy, regime = grid[:, column]
         heat = _map(redundancy, part["test_redundancy"], "Oranges")
-        _contours(redundancy, part["test_redundancy"], redundancies, ORANGE)
+        _contours(redundancy, part["test_redundancy"], redundancies, "black")
         near = _map(accuracy, part["knn_accuracy"], "Blues")
-        _contours(accuracy, part["knn_accuracy"], accuracies, BLUE)
+        _contours(accuracy, part["knn_accuracy"], accuracies, "black")
         known = part["regime"].where(part["regime"] >= 0)
         regime.pcolormesh(known.values, cmap=regimes, norm=BoundaryNorm([-0.5, 0.5, 1.5, 2.5], 3))
         _contours(regime, part["test_redundancy"], redundancies, ORANGE)
@@ -52,14 +53,14 @@ def phase_chart(chart: xr.Dataset, thresholds: Thresholds, panels: str, title: s
         for axes in grid[:, column]:
             _ticks(axes, part, up)
     for row, label in enumerate(("test redundancy", "9-NN accuracy", "regime")):
-        grid[row, 0].set_ylabel(f"{label}\n\n{chart[up].attrs.get('long_name', up)}")
+        grid[row, 0].set_ylabel(f"{label}\n\n{LABELS[up]}")
     figure.colorbar(heat, ax=grid[0], pad=0.01)
     figure.colorbar(near, ax=grid[1], pad=0.01)
     handles = [Patch(facecolor=COLOURS[flag], edgecolor=GREY, label=name) for flag, name in NAMES.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(
-        f"{title}\ncontours: test redundancy {redundancies[0]:g} and {redundancies[1]:g} (orange), "
-        f"9-NN {accuracies[0]:.2f} and {accuracies[1]:.2f} (blue)",
+        f"{title}\ncontours: test redundancy {redundancies[0]:g} and {redundancies[1]:g} (below: orange), "
+        f"9-NN {accuracies[0]:.2f} and {accuracies[1]:.2f} (below: blue)",
         fontsize=11,
     )
     return figure

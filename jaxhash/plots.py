@@ -43,7 +43,7 @@ def against(results: xr.Dataset, dimension: str, panels: Mapping[str, str], titl
     Args:
         results: with the dimensions `repeat`, `width` and `dimension`.
         dimension: `examples`, or `epoch`, whose 0 (untrained) stands left of 1.
-        panels: names of the numbers, and how they are called on the axis.
+        panels: names of the numbers (redundancies and accuracies), and what stands above them.
         title: of the figure.
     """
     columns = 3
@@ -63,14 +63,19 @@ def against(results: xr.Dataset, dimension: str, panels: Mapping[str, str], titl
         ticks = _spread(results[dimension].values)
         axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         axes.set_xticks([], minor=True)
-        axes.set_ylabel(label)
-        axes.set_ylim(bottom=min(0.0, *axes.get_ylim()), top=min(1.03, axes.get_ylim()[1]))
+        axes.set_title(label, fontsize=11)
+        axes.set_ylim(top=min(1.03, axes.get_ylim()[1]))
+        if name.endswith("redundancy"):
+            axes.set(ylabel="redundancy ratio", ylim=(min(0.0, axes.get_ylim()[0]), None))
+        else:
+            axes.set_ylabel("accuracy")
         axes.grid(alpha=0.25)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     for axes in grid[-1]:
         axes.set_xlabel(str(results[dimension].attrs.get("long_name", dimension)))
-    grid[0, 0].legend(frameon=False)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(title)
     return figure
 
