@@ -92,7 +92,7 @@ def _section(run: Run, anchor: str) -> str:
     if run.commands:
         parts += ["<h3>Command</h3>\n", *(f"<pre><code>{escape(command)}</code></pre>\n" for command in run.commands)]
     else:
-        parts.append("<p>The command is not noted in this run's pictures.</p>\n")
+        parts.append("<p>No command is noted in this run.</p>\n")
     parts += [_figure(picture, run.name) for picture in run.pictures]
     for table in run.tables:
         parts += [f"<h3>{escape(table.name)}</h3>\n", _table(table)]
