@@ -32,8 +32,8 @@ class SweepConfig:
     """A grid of models and what they learn from. It decides every number of the result, bit for bit."""
 
     dataset: str = "digits"
-    """digits (embedded), mnist, fashion_mnist, kmnist, cifar10, or the path of an .npz file with x_train, y_train,
-    x_test, y_test."""
+    """digits (embedded), mnist, fashion_mnist, kmnist, cifar10, svhn, adult, imdb, or the path of an .npz file with
+    x_train, y_train, x_test, y_test."""
     widths: tuple[int, ...] = (3, 5, 10, 20, 30, 50, 70, 100)
     """Total hidden units of each model."""
     repeats: int = 3
