@@ -48,7 +48,7 @@ class ShardedConfig:
     steps: int = 512
     """Learning steps of one attempt; each moves one key of every shard."""
     weight_bits: Literal[8, 4, 1] = 8
-    """Bits of a weight. 4 and 1 make a smaller function that takes longer to find (`experiments/hash_sizes.py`)."""
+    """Bits of a weight. 4 and 1 make a smaller function that takes longer to find (`experiments/hash_ladder.py`)."""
     attempts: int = 64
     """Attempts at a shard before it is left with collisions, 1 to 255."""
 
