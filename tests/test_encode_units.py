@@ -48,18 +48,28 @@ ONE_BIT = {
 }
 
 
+def coded(fns, **options):
+    """The codes of several functions, compiled as one."""
+    return jax.jit(lambda x: {name: jaxhash.encode(fn, **options)(x) for name, fn in fns.items()})(X)
+
+
+@pytest.fixture(scope="module")
+def one_bit():
+    return coded(ONE_BIT)
+
+
 @pytest.mark.parametrize("name", ONE_BIT)
-def test_a_unit_is_on_where_its_input_is_positive(name):
-    code = jaxhash.encode(ONE_BIT[name])(X)
+def test_a_unit_is_on_where_its_input_is_positive(one_bit, name):
+    code = one_bit[name]
     np.testing.assert_array_equal(code.unpack(), X > 0)
     assert code.num_bits == 10
     assert [layer.shape for layer in code.layers] == [(10,)]
     assert not code.skipped
 
 
-def test_units_are_called_by_the_activation_they_belong_to():
+def test_units_are_called_by_the_activation_they_belong_to(one_bit):
     for name in ("relu", "relu6", "leaky_relu", "elu", "selu", "celu"):
-        (layer,) = jaxhash.encode(ONE_BIT[name])(X).layers
+        (layer,) = one_bit[name].layers
         assert layer.name.endswith(f"/{name}")
 
 
@@ -73,7 +83,7 @@ def test_units_are_called_by_the_activation_they_belong_to():
     ],
 )
 def test_a_unit_of_three_pieces_has_a_bit_a_corner(fn, corners):
-    code = jaxhash.encode(fn)(X)
+    code = jax.jit(jaxhash.encode(fn))(X)
     np.testing.assert_array_equal(code.unpack().reshape(6, 10, 2), np.stack([corner < X for corner in corners], -1))
 
 
@@ -108,9 +118,14 @@ NO_UNIT = {
 }
 
 
+@pytest.fixture(scope="module")
+def no_unit():
+    return coded(NO_UNIT)
+
+
 @pytest.mark.parametrize("name", NO_UNIT)
-def test_what_only_looks_like_a_unit_has_no_bits(name):
-    code = jaxhash.encode(NO_UNIT[name])(X)
+def test_what_only_looks_like_a_unit_has_no_bits(no_unit, name):
+    code = no_unit[name]
     assert code.num_bits == 0
     assert code.words.shape == (6, 0)
     assert code.layers == code.skipped == ()
@@ -130,13 +145,19 @@ SMOOTH = {
 }
 
 
+@pytest.fixture(scope="module")
+def smooth():
+    return coded(SMOOTH), coded(SMOOTH, by="sign")
+
+
 @pytest.mark.parametrize("name", SMOOTH)
-def test_a_smooth_activation_is_skipped_unless_its_sign_is_asked_for(name):
-    code = jaxhash.encode(SMOOTH[name])(X)
+def test_a_smooth_activation_is_skipped_unless_its_sign_is_asked_for(smooth, name):
+    skipped, signs = smooth
+    code = skipped[name]
     assert code.num_bits == 0
     ((_, reason),) = code.skipped
     assert "smooth" in reason
-    code = jaxhash.encode(SMOOTH[name], by="sign")(X)
+    code = signs[name]
     np.testing.assert_array_equal(code.unpack(), X > 0)
     assert not code.skipped
 
