@@ -9,7 +9,7 @@ import pytest
 
 from bench.words import at_random, derived, fresh, in_order
 
-HASHERS = ("jaxhash, 1,000 bins", "jaxhash, dictionary")
+HASHERS = ("jaxhash latent, 1,000 bins", "jaxhash latent, dictionary")
 
 
 @pytest.mark.slow
@@ -43,7 +43,7 @@ def test_the_hash_benchmark_prints_ratios_of_its_seconds_without_the_peers(tmp_p
     assert all(list(of_size) == ["1", "10", "100"] for of_size in ways.values())
     for name, of_size in figures["latency_seconds"].items():
         assert of_size == {size: pytest.approx(float(np.median(ways[name][size]))) for size in ("1", "10", "100")}
-    assert len(figures["agreement"]) == 2
+    assert len(figures["agreement"]) == 3
     for sentence in figures["agreement"]:
         assert "the same bins, the same as the pure function; 0 collisions" in sentence
     assert (tmp_path / "throughput.png").stat().st_size > 10_000

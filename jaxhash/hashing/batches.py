@@ -59,7 +59,8 @@ def split(tokens: Tokens) -> Iterator[tuple[slice, Tokens]]:
     """Tokens on the host as padded batches of consecutive keys, with the place of each."""
     characters, lengths = np.asarray(tokens.characters), np.asarray(tokens.lengths)
     n, length = characters.shape
-    width = padded_length(length)
+    # Wide tokens cost what they are padded to; a few more shapes cost only who has tokens of all widths.
+    width = -(-max(length, 1) // 16) * 16 if length <= LENGTHS[1] else padded_length(length)
     at_a_time = max_rows(width)
     for start in range(0, n, at_a_time):
         some = slice(start, min(start + at_a_time, n))
