@@ -131,10 +131,10 @@ def table(whole: xr.Dataset, layers: xr.Dataset, width: int) -> Table:
     means, parts = whole.sel(width=width).mean("repeat"), layers.sel(width=width).mean("repeat")
     for depth in map(int, whole["depth"].values):
         add(depth, "all layers", means.sel(depth=depth))
-        for part in parts["part"].values if depth > 1 else ():
-            for layer in range(1, depth + 1):
-                code = f"layer {layer}" if part == layer_properties.SINGLE else f"first {layer}"
-                add(depth, code, parts.sel(depth=depth, part=part, layer=layer))
+        for layer in range(1, depth + 1) if depth > 1 else ():
+            add(depth, f"layer {layer}", parts.sel(depth=depth, part=layer_properties.SINGLE, layer=layer))
+        for layer in range(2, depth):
+            add(depth, f"first {layer}", parts.sel(depth=depth, part=layer_properties.FIRST, layer=layer))
         made.add_section()
     return made
 

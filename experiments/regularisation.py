@@ -81,12 +81,12 @@ class Config:
             raise ValueError(f"effect_width={self.effect_width} is none of the widths {self.sweep.widths}; give one")
 
     def factors(self) -> list[Factor]:
-        """What is changed, regularisation first."""
+        """What is changed, regularisation first; a grid without any other value than the baseline's changes nothing."""
 
         def grid(name: str, path: str, values: Sequence[Value]) -> Factor:
             return Factor(name, path, tuple(sorted({*values, get_field(self.sweep, path)})))
 
-        return [
+        found = [
             grid("batch norm", "model.batch_norm", (False, True)),
             grid("weight decay", "train.l2", self.l2_grid),
             grid("dropout", "model.dropout", self.dropout_grid),
@@ -95,6 +95,7 @@ class Config:
             grid("training time", "train.epochs", self.epochs_grid),
             Factor("sample size", "sample_sizes", (*((size,) for size in sorted(set(self.sample_grid))), ())),
         ]
+        return [factor for factor in found if len(factor.values) > 1]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -170,7 +171,9 @@ def table(shown: Sequence[Effect], width: int) -> Table:
     made.add_column("factor")
     for number in SHOWN:
         made.add_column(variant_plots.SHORT[number].replace(" ", "\n"), justify="right", no_wrap=True)
-    for name in dict.fromkeys([*DOMINANT, *(effect.factor for effect in shown)]):
+    names = {effect.factor: None for effect in shown}
+    dominant = [name for name in DOMINANT if name in names]
+    for name in [*dominant, *(name for name in names if name not in dominant)]:
         of_factor = {effect.number: effect for effect in shown if effect.factor == name}
         extremes = of_factor[SHOWN[0]]
         made.add_row(
@@ -179,7 +182,7 @@ def table(shown: Sequence[Effect], width: int) -> Table:
                 f"{effect.difference:+.2f}±{effect.pooled_sd:.2f}\nd {effect.standardised:+.1f}"
                 for effect in (of_factor[number] for number in SHOWN)
             ),
-            end_section=name == DOMINANT[-1],
+            end_section=name == dominant[-1],
         )
     return made
 
