@@ -147,6 +147,7 @@ def run(config: Config, out: Path, console: Console, stop: threading.Event) -> N
     x, x_test = as_images(data.x_train), as_images(data.x_test[: config.test_examples])
     y, y_test = data.y_train, data.y_test[: config.test_examples]
     config.train.as_of_mlps().steps_per_epoch(len(x))
+    reduce = REDUCTIONS[config.reduction](config)
     console.print(estimate(config, cost(network), len(x)))
     description = {
         "config": runs.as_json(replace(config, keep_codes=False, out=None, data_dir=None)),  # what decides the numbers
@@ -173,7 +174,7 @@ def run(config: Config, out: Path, console: Console, stop: threading.Event) -> N
             raise KeyboardInterrupt
         try:
             codes, accuracy = encode(
-                config, network, done.state.variables, (x, x_test), (y, y_test), out, console, stop
+                reduce, network, done.state.variables, (x, x_test), (y, y_test), out, console, stop
             )
             rows = measure(config, codes, (y, y_test), data.num_classes, console, stop)
         finally:
@@ -189,7 +190,7 @@ def run(config: Config, out: Path, console: Console, stop: threading.Event) -> N
 
 
 def encode(
-    config: Config,
+    reduce: conv_codes.Reduce,
     network: ConvNet,
     variables: Variables,
     images: tuple[np.ndarray, np.ndarray],
@@ -199,7 +200,6 @@ def encode(
     stop: threading.Event,
 ) -> tuple[list[CodeFile], list[float]]:
     """Codes of training and test images in files, and the network's accuracies on them."""
-    reduce = REDUCTIONS[config.reduction](config)
     files, accuracies = [], []
     for name, x, y in zip(("train", "test"), images, labels, strict=True):
         with progress(f"encoding {name}", len(x), console, stop) as told:

@@ -91,7 +91,7 @@ class Record(NamedTuple):
 
 
 class Learner(NamedTuple):
-    """A network's training as two pure functions: jit them, vmap them over seeds, shard them."""
+    """A network's training as two pure functions: jit `advance`, vmap it over seeds, shard it."""
 
     init: Callable[[Key[Array, ""]], ConvState]
     advance: Callable[..., tuple[ConvState, Record]]
@@ -227,9 +227,9 @@ def steps_a_call(steps_per_epoch: int) -> int:
 
 @lru_cache(maxsize=1)
 def _programs(network: ConvNet, config: ConvTrainConfig, steps_per_epoch: int, image: tuple[int, int, int]) -> Learner:
-    """Compiled once for all seeds of a network that are trained one after the other."""
+    """`advance` is compiled once for all seeds of a network that are trained one after the other."""
     learner = make_train(network, config, steps_per_epoch, image)
-    return Learner(jax.jit(learner.init), jax.jit(learner.advance, donate_argnums=0))
+    return learner._replace(advance=jax.jit(learner.advance, donate_argnums=0))
 
 
 def _squared_kernels(params: Any) -> Float[Array, ""]:

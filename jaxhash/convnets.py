@@ -198,8 +198,12 @@ def build(name: str, classes: int, *, width_factor: float = 1.0, norm_momentum: 
 
 
 def initialise(network: ConvNet, key: Array, image: tuple[int, int, int] = IMAGE) -> Variables:
-    """Fresh `params` and `batch_stats` for images of this shape."""
-    variables: Any = network.init(key, jnp.zeros((1, *image)))
+    """Fresh `params` and `batch_stats` for images of this shape.
+
+    Better not under `jax.jit`: kernel by kernel there is one program to compile for each shape, all together are one
+    program in which every kernel counts (a minute for ResNet-8 on a busy CPU).
+    """
+    variables: Any = network.lazy_init(key, jax.ShapeDtypeStruct((1, *image), jnp.float32))
     return variables
 
 

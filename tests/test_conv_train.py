@@ -38,7 +38,7 @@ def trained(examples, tmp_path_factory):
 
 def plain_loop(x, y):
     """Adam as the paper (Kingma and Ba) writes it, on the loss written out."""
-    variables = jax.jit(lambda: NETWORK.init(KEY, jnp.zeros((1, 8, 8, 3))))()
+    variables = NETWORK.init(KEY, jnp.zeros((1, 8, 8, 3)))
     params, stats = variables["params"], variables["batch_stats"]
     mean = jax.tree.map(np.zeros_like, params)
     square = jax.tree.map(np.zeros_like, params)
@@ -107,7 +107,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(examples, trained, tmp
 def test_steps_in_a_scan_are_the_steps_alone(examples, trained):
     """What an accelerator runs, on CPU; slow there, and the same."""
     learner = make_train(NETWORK, CONFIG, 4, (8, 8, 3))
-    state = jax.jit(learner.init)(KEY)
+    state = learner.init(KEY)
     x, y = map(jnp.asarray, examples)
     state, record = jax.jit(learner.advance)(state, KEY, jnp.asarray(epoch_order(KEY, 0, 70, 16)), x, y)
     assert int(state.step) == 4
