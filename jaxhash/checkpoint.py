@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import shutil
@@ -16,6 +17,9 @@ from orbax.checkpoint import v1 as ocp
 
 FORMAT = 1
 """Raised whenever what is saved changes its meaning."""
+
+MEMORY_SHARE = 0.5
+"""Share of the machine's memory that the arrays of a checkpoint may take."""
 
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{32}")
 
@@ -70,6 +74,13 @@ def restore(path: Path, like: Any) -> Any:
             f"{path}: holds other arrays than expected ({name}: shape and type "
             f"{there.get(name, 'missing')} there, {wanted.get(name, 'missing')} expected)"
         )
+    # Compressed, arrays of zeros take no room in a file: what a stranger's file claims is bounded before it is read.
+    claimed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
+    if claimed > MEMORY_SHARE * (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+        raise CheckpointError(
+            f"{path}: claims {claimed / 1e9:,.0f} GB of arrays, and this machine has {memory / 1e9:,.0f} GB of memory; "
+            "load it on a larger one, if you trust it"
+        )
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like)
     return ocp.load(str((path / "arrays").absolute()), abstract)
@@ -109,7 +120,12 @@ def _read_meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads((path / "meta.json").read_text())
         claimed = meta.pop("sha256")
-        found, files, _, _ = (meta[name] for name in ("format", "files", "arrays", "description"))
+        found, files, arrays, described = (meta[name] for name in ("format", "files", "arrays", "description"))
+        for name, part in (("files", files), ("arrays", arrays), ("description", described)):
+            if not isinstance(part, dict):
+                raise TypeError(f"{name} is {part!r}")
+        if not all(isinstance(text, str) for text in (*files.values(), *arrays.values())):
+            raise TypeError("files and arrays are not described by text")
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no checkpoint here (meta.json is missing); {mend}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

@@ -19,7 +19,7 @@ from jaxtyping import Array, Int32, UInt32
 
 from jaxhash import checkpoint
 from jaxhash.checkpoint import CheckpointError
-from jaxhash.hashing import export, latent_policy, sharded_policy, single
+from jaxhash.hashing import export, latent_policy, quantised_policy, sharded_policy, single
 from jaxhash.hashing.batches import Places, count, pipeline, split
 from jaxhash.hashing.fingerprint import fingerprint
 from jaxhash.hashing.keys import Tokens, listed_keys
@@ -174,8 +174,13 @@ def load_hasher(path: str | Path) -> Hasher:
             **{name: description[name] for name in names},
             examples=tuple(key for key, _ in golden[len(_WITNESSES) :]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: the description of the hasher is not complete ({error!r})") from error
+        _check(hasher)
+    except CheckpointError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise CheckpointError(
+            f"{path}: the description of the hasher is not complete, or not true ({error!r})"
+        ) from error
     bins = np.asarray(hasher([key for key, _ in golden]))
     if wrong := [i for i, (_, b) in enumerate(golden) if bins[i] != b]:
         key, b = golden[wrong[0]]
@@ -222,6 +227,34 @@ def _tables(policy: Policy, num_seats: int) -> _Tables:
     if isinstance(policy, Sharded):
         return sharded_policy.lookup(policy, num_seats)
     return latent_policy.lookup(policy, num_seats) if isinstance(policy, Latent) else policy
+
+
+def _check(hasher: Hasher) -> None:
+    """Whether what was read from a file of unknown origin is a hasher; nothing is computed with it before.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    for name, least, most in (
+        ("num_keys", 0, MAX_BINS),
+        ("num_bins", 1, MAX_BINS),
+        ("seed", 0, 2**32 - 1),
+        ("collisions", 0, MAX_BINS),
+    ):
+        value = getattr(hasher, name)
+        if type(value) is not int or not least <= value <= most:
+            raise ValueError(f"{name}={value!r}")
+    if not isinstance(hasher.config, dict):
+        raise ValueError(f"config={hasher.config!r}")
+    match hasher.policy:
+        case Single():
+            single.check(hasher.policy, max(hasher.num_keys, hasher.num_bins))
+        case Latent():
+            latent_policy.check(hasher.policy, hasher.num_keys)
+        case Quantised():
+            quantised_policy.check(hasher.policy, hasher.num_keys)
+        case Sharded():
+            sharded_policy.check(hasher.policy, hasher.num_keys)
 
 
 def _seats(tables: _Tables, prints: UInt32[Array, "n 2"]) -> Int32[Array, " n"]:

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, UInt8, UInt16, UInt32
 
+from jaxhash.hashing import shards
 from jaxhash.hashing.fingerprint import mix
 from jaxhash.hashing.shards import Index, find, index, read, spread
 
@@ -43,6 +44,20 @@ class Latent(NamedTuple):
     """Least first word of a fingerprint in the shard; 0 for the first shard."""
     sizes: UInt8[Array | np.ndarray, " shards"]
     """Keys of the key set in the shard."""
+
+
+def check(policy: Latent, num_keys: int) -> None:
+    """Whether arrays of unknown origin are such a policy for so many keys; on the host.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    shards.check(policy.thresholds, policy.sizes, num_keys)
+    splits, latents = np.asarray(policy.splits), np.asarray(policy.latents)
+    if not splits.dtype == latents.dtype == np.uint16 or splits.shape != np.shape(policy.sizes):
+        raise ValueError(f"splits {splits.dtype}{splits.shape} and latents {latents.dtype}")
+    if latents.ndim != 2 or latents.shape[0] != len(splits) or not 1 <= latents.shape[1] <= 2**OUTPUTS:
+        raise ValueError(f"latents {latents.shape} of {len(splits):,} shards")
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Int8, UInt8, UInt32
 
+from jaxhash.hashing import sharded_policy
 from jaxhash.hashing.sharded_policy import Sharded
 
 
@@ -36,6 +37,20 @@ def pack(policy: Sharded, weight_bits: int) -> Quantised:
     packed = np.packbits(planes.reshape(shards, -1).astype(np.uint8), axis=1, bitorder="little")
     attempts, thresholds, sizes = (np.asarray(a) for a in policy[1:])
     return Quantised(packed, attempts, thresholds, sizes, np.array([inputs, outputs, weight_bits], np.uint8))
+
+
+def check(policy: Quantised, num_keys: int) -> None:
+    """Whether arrays of unknown origin are such a policy for so many keys; on the host.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    shape, weights = np.asarray(policy.shape), np.asarray(policy.weights)
+    if shape.dtype != np.uint8 or shape.shape != (3,) or shape[2] not in (1, 4):
+        raise ValueError(f"shape {shape.dtype}{shape.tolist()}")
+    if weights.dtype != np.uint8 or weights.ndim != 2 or weights.shape[1] != -(-int(np.prod(shape, dtype=int)) // 8):
+        raise ValueError(f"weights {weights.dtype}{weights.shape} for shape {shape.tolist()}")
+    sharded_policy.check(unpack(policy), num_keys)
 
 
 def unpack(policy: Quantised) -> Sharded:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Int8, Int32, UInt8, UInt32
 
+from jaxhash.hashing import shards
 from jaxhash.hashing.fingerprint import mix
 from jaxhash.hashing.shards import Index, find, index, read, spread
 
@@ -30,6 +31,21 @@ class Sharded(NamedTuple):
     """Least first word of a fingerprint in the shard; 0 for the first shard."""
     sizes: UInt8[Array | np.ndarray, " shards"]
     """Keys of the key set in the shard."""
+
+
+def check(policy: Sharded, num_keys: int) -> None:
+    """Whether arrays of unknown origin are such a policy for so many keys; on the host.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    shards.check(policy.thresholds, policy.sizes, num_keys)
+    weights, attempts = np.asarray(policy.weights), np.asarray(policy.attempts)
+    shape = weights.shape
+    if weights.dtype != np.int8 or len(shape) != 3 or not (1 <= shape[1] <= 32 and 1 <= shape[2] <= 7):
+        raise ValueError(f"weights {weights.dtype}{shape}")
+    if attempts.dtype != np.uint8 or not attempts.shape == shape[:1] == np.shape(policy.sizes):
+        raise ValueError(f"attempts {attempts.dtype}{attempts.shape} of {shape[0]:,} policies")
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,23 @@ def cut(numbers: UInt64[np.ndarray, " n"], num_seats: int, keys_per_shard: int) 
     return Shards(*map(jnp.asarray, (first, second, thresholds, sizes, room, np.int32(count))))
 
 
+def check(
+    thresholds: UInt32[Array | np.ndarray, " shards"], sizes: UInt8[Array | np.ndarray, " shards"], num_keys: int
+) -> None:
+    """Whether these can be the shards of so many keys, as read from a file of unknown origin; on the host.
+
+    Raises:
+        ValueError: if they cannot.
+    """
+    thresholds, sizes = np.asarray(thresholds), np.asarray(sizes)
+    if thresholds.dtype != np.uint32 or sizes.dtype != np.uint8 or not thresholds.shape == sizes.shape == (len(sizes),):
+        raise ValueError(f"thresholds {thresholds.dtype}{thresholds.shape} and sizes {sizes.dtype}{sizes.shape}")
+    if not len(sizes) or thresholds[0] != 0 or not (thresholds[1:] > thresholds[:-1]).all():
+        raise ValueError("the thresholds of the shards do not begin at 0 and ascend")
+    if (held := int(sizes.sum(dtype=np.int64))) != num_keys:
+        raise ValueError(f"the shards hold {held:,} keys, the function {num_keys:,}")
+
+
 @dataclass(frozen=True)
 class Index:
     """Where shards lie, laid out so that `find` needs no search."""

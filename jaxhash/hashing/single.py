@@ -49,6 +49,20 @@ class Single(NamedTuple):
     output: Int8[Array | np.ndarray, "hidden seats"]
 
 
+def check(policy: Single, num_seats: int) -> None:
+    """Whether arrays of unknown origin are such a policy for so many bins; on the host.
+
+    Raises:
+        ValueError: if they are not.
+    """
+    first, second, output = (np.asarray(a) for a in policy)
+    hidden = first.shape[-1] if first.ndim else 0
+    shapes = ((FINGERPRINT_BITS, hidden), (hidden, hidden), (hidden, num_seats))
+    for array, shape in zip((first, second, output), shapes, strict=True):
+        if array.dtype != np.int8 or array.shape != shape:
+            raise ValueError(f"weights {array.dtype}{array.shape} where int8{shape} are expected")
+
+
 def start(config: SingleConfig, num_seats: int, seed: int) -> Single:
     """The untrained network: weights -1 or 1."""
 
