@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Float, Float32, UInt32
 
 from jaxhash import code_files
 from jaxhash.code_files import CodeFile, Layer
-from jaxhash.codes import pack
+from jaxhash.codes import active, pack
 from jaxhash.convnets import ConvNet, Variables
 
 Reduce = Callable[[str, Float[Array, "n ..."]], Bool[Array, "n bits"]]
@@ -32,13 +32,13 @@ Report = Callable[[int], None]
 
 def every_position(name: str, z: Float[Array, "n ..."]) -> Bool[Array, "n bits"]:
     """One bit a unit, along rows, then columns, then channels."""
-    return (z > 0).reshape(z.shape[0], -1)
+    return active(z).reshape(z.shape[0], -1)
 
 
 def channel_sums(name: str, z: Float[Array, "n ..."]) -> Bool[Array, "n bits"]:
     """One bit a channel (of a dense layer, a unit)."""
     # A sum of numbers that are not negative is positive where one of them is.
-    return (z > 0).any(tuple(range(1, z.ndim - 1)))
+    return active(z).any(tuple(range(1, z.ndim - 1)))
 
 
 def sampled_positions(count: int, seed: int) -> Reduce:
@@ -57,7 +57,7 @@ def sampled_positions(count: int, seed: int) -> Reduce:
             # By name, so that a layer's positions do not depend on the layers before it.
             random = np.random.default_rng((seed, zlib.crc32(name.encode())))
             maps = maps[:, np.sort(random.choice(positions, count, replace=False))]
-        return (maps > 0).reshape(z.shape[0], -1)
+        return active(maps).reshape(z.shape[0], -1)
 
     return reduce
 

@@ -32,8 +32,8 @@ _KEEP_CONSTANTS = {
 # Operations that change nothing about a value.
 IDENTITIES = {"copy", "copy_p", "name", "pbroadcast", "pcast", "pvary", "sharding_constraint", "stop_gradient"}
 
-# Frames of these folders are not the user's.
-_OWN_FOLDERS = (str(Path(jax.__file__).parent), str(Path(__file__).parent))
+_JAX = str(Path(jax.__file__).parent)
+_TRACED_FROM = str(Path(__file__).with_name("encoding.py"))
 _TRACERS = {"api_util.py", "linear_util.py", "pjit.py"}
 _TRANSFORM = re.compile(r"\b(?:vmap|jvp|transpose|jit|pjit|shard_map|checkpoint|remat2?)\(([^()]*)\)")
 _STRUCTURE = {"", "while", "scan", "body", "cond", "closed_call", "checkpoint", "remat", "rematted_computation"}
@@ -293,7 +293,9 @@ def _source(eqn: JaxprEqn, around: str) -> str:
         beyond |= name in _TRACERS
         if beyond and around:
             return around
-        if not frame.file_name.startswith(_OWN_FOLDERS) and name != "contextlib.py":
+        if frame.file_name == _TRACED_FROM:
+            break
+        if not frame.file_name.startswith(_JAX) and name != "contextlib.py":
             return f"{name}:{frame.line_num}"
     return around
 

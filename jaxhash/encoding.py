@@ -188,9 +188,9 @@ class _Arguments:
         shapes = [array.shape for array, yes in zip(self.arrays, self.is_example, strict=True) if yes]
         sizes = {shape[axis] if -len(shape) <= axis < len(shape) else None for shape in shapes}
         (size, *others) = sizes
-        if others or not size:
+        if others or size is None:
             raise ValueError(
-                f"the example arguments have shapes {shapes}: each needs the same number of examples, 1 or more, on "
+                f"the example arguments have shapes {shapes}: each needs the same number of examples on "
                 f"batch_axis={axis}; batch_axis=None takes the arguments as one example"
             )
         return size
@@ -225,7 +225,7 @@ class _Arguments:
 
 def _doubled(aval: Any, axis: int) -> Any:
     shape = list(aval.shape)
-    shape[axis] *= 2
+    shape[axis] = 2 * shape[axis] or 1
     return aval.update(shape=tuple(shape))
 
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from jaxhash.codes import pack
+from jaxhash.codes import active, pack
 from jaxhash.population import Block, Forward, NormStats, Params, forward
 from jaxhash.train import cross_entropy
 
@@ -74,5 +74,7 @@ def make_evaluate(block: Block) -> EvaluateFn:
 
 
 def block_patterns(block: Block, out: Forward) -> list[Bool[Array, "n _"]]:
-    """The activation pattern of each model: pre-activation > 0 of every unit, layer after layer."""
-    return [jnp.concatenate([z[m, :units] for z in out.pre_activations]).T > 0 for m, units in enumerate(block.units)]
+    """The activation pattern of each model, layer after layer."""
+    return [
+        active(jnp.concatenate([z[m, :units] for z in out.pre_activations]).T) for m, units in enumerate(block.units)
+    ]

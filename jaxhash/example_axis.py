@@ -57,7 +57,7 @@ def locate(name: str, unit: Unit, doubled: Unit, n: int) -> Layout:
     Args:
         name: what errors call it.
         unit: the unit, of the function traced for n examples.
-        doubled: the same unit, of the function traced for 2 n examples.
+        doubled: the same unit, of the function traced for 2 n examples; for 1 if n is 0.
         n: number of examples.
 
     Raises:
@@ -71,9 +71,9 @@ def locate(name: str, unit: Unit, doubled: Unit, n: int) -> Layout:
         raise ValueError(f"{problem}, and no axis that numbers them: it belongs to no one example; {ONE_BY_ONE}")
     axis = changed[0]
     size = unit.shape[axis]
-    if doubled.shape[axis] == 2 * size:
-        if size == n:
-            return Layout(axis, n)
+    if size == n and doubled.shape[axis] == (2 * n or 1):
+        return Layout(axis, n)
+    if n > 0 and doubled.shape[axis] == 2 * size:
         devices = _devices(unit, doubled)
         if devices and math.prod(unit.shape[device] for device in devices) * size == n:
             return Layout(axis, n, devices=devices)

@@ -23,11 +23,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt32
+from jaxtyping import Array, Float
 
 from jaxhash import checkpoint
 from jaxhash.checkpoint import CheckpointError
-from jaxhash.codes import Code, pack
+from jaxhash.codes import Code
+from jaxhash.encoding import encode_with_output
 from jaxhash.evaluate import EXAMPLES_AT_A_TIME
 from jaxhash.models import MLP, ModelConfig, build
 from jaxhash.population import Block, Variables, init_block, split
@@ -154,15 +155,16 @@ class Model:
 
     def codes(self, x: np.ndarray | Array) -> Code:
         """Neural codes of inputs `[n, features]` (or images, which are flattened), packed."""
-        return Code(jnp.concatenate([words for _, words in self._stream(x)]), sum(self.module.units))
+        parts = [code for _, code in self._stream(x)]
+        return parts[0].replace(words=jnp.concatenate([code.words for code in parts]))
 
-    def _stream(self, x: np.ndarray | Array) -> Iterator[tuple[Array, Array]]:
+    def _stream(self, x: np.ndarray | Array) -> Iterator[tuple[Array, Code]]:
         x = np.asarray(x, np.float32)
         x = x.reshape(len(x), math.prod(x.shape[1:]))
         if x.shape[1] != self.features:
             raise ValueError(f"x has {x.shape[1]} features an example, but this model was trained on {self.features}")
         for start in range(0, max(len(x), 1), EXAMPLES_AT_A_TIME):
-            yield _logits_and_words(self.module, self.variables, jnp.asarray(x[start : start + EXAMPLES_AT_A_TIME]))
+            yield _logits_and_code(self.module, self.variables, jnp.asarray(x[start : start + EXAMPLES_AT_A_TIME]))
 
 
 def load(run: str | Path, *, width: int, repeat: int, examples: int | None = None, epoch: int | None = None) -> Model:
@@ -216,12 +218,14 @@ def abstract_models(task: Task) -> Any:
 
 
 @partial(jax.jit, static_argnums=0)
-def _logits_and_words(
+def _logits_and_code(
     module: MLP, variables: Variables, x: Float[Array, "n features"]
-) -> tuple[Float[Array, "n classes"], UInt32[Array, "n words"]]:
-    result: Any = module.apply(variables, x)
-    logits, pre_activations = result
-    return logits, pack(jnp.concatenate(pre_activations, axis=1) > 0)
+) -> tuple[Float[Array, "n classes"], Code]:
+    def logits(x: Float[Array, "n features"]) -> Float[Array, "n classes"]:
+        result: Any = module.apply(variables, x)
+        return result[0]
+
+    return encode_with_output(logits)(x)
 
 
 def _completed(known: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

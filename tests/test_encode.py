@@ -281,6 +281,12 @@ def test_what_belongs_to_no_one_example_is_refused(fn, problem):
     assert "jax.vmap(encode(fn, batch_axis=None))" in str(caught.value)
 
 
+def test_no_examples_have_no_codes():
+    code = jaxhash.encode(jax.vmap(mlp_of_one))(X[:0])
+    assert code.words.shape == (0, 1)
+    assert code.num_bits == 14
+
+
 def test_arguments_without_examples_are_refused():
     with pytest.raises(ValueError, match="argnums=-1: no array there"):
         jaxhash.encode(lambda x, flag: mlp(x))(X, True)
