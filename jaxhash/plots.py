@@ -122,8 +122,14 @@ def command_line(argv: Sequence[str]) -> str:
     return shlex.join(["python", *arguments[arguments.index("-m") :]])
 
 
-def _spread(values: np.ndarray, most: int = 7) -> list[int]:
-    """At most so many of the values, as evenly spread over a logarithmic axis as they allow."""
-    places = np.log10(np.maximum(values, 0.5))
-    wanted = np.linspace(places[0], places[-1], min(most, len(values)))
-    return sorted({int(values[np.abs(places - place).argmin()]) for place in wanted})
+def _spread(values: np.ndarray) -> list[int]:
+    """Those of the ascending values, the last among them, whose labels do not meet on a logarithmic axis."""
+    places = np.log10(np.maximum(values, 0.1))
+    apart = (places[-1] - places[0]) / 7
+    kept = [0]
+    for i, place in enumerate(places):
+        if place - places[kept[-1]] >= apart:
+            kept.append(i)
+    if kept[-1] != len(values) - 1:
+        kept = [*kept[: -1 if len(kept) > 1 else None], len(values) - 1]
+    return [int(values[i]) for i in kept]

@@ -29,7 +29,7 @@ from jaxhash.grid import NUMBERS, RANDOM, SweepConfig
 from jaxhash.population import Block, plan_blocks
 from jaxhash.results import collect, save_results
 from jaxhash.runs import RunError, Task
-from jaxhash.tasks import Interrupted, OnDevice, Programs, Progress, Report, folder_of, put_on_device, work
+from jaxhash.tasks import Interrupted, OnDevice, Programs, Progress, Report, folder_of, programs_of, put_on_device, work
 
 __all__ = [
     "NUMBERS",
@@ -102,7 +102,7 @@ def run(
         tasks = runs.tasks_of(noted)
         if len({len(task.repeats) for task in tasks}) > 2:
             raise RunError(f"{out / runs.CONFIG}: cut into tasks of more than two sizes; restore it from a copy")
-        programs = {block: Programs(block, config.train) for block in {task.block for task in tasks}}
+        programs = {block: programs_of(block, config.train) for block in {task.block for task in tasks}}
         on_device = put_on_device(config, data)
         todo = [task for task in tasks if not all(folder_of(config, task, out, e).exists() for e in config.moments)]
         if announce is not None and todo:

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,12 +66,18 @@ class OnDevice(NamedTuple):
 
 
 class Programs:
-    """The compiled programs of a block, vmapped over the repeats (and sample sizes) of a task."""
+    """The programs of a block, vmapped over the repeats (and sample sizes) of a task, compiled when first used."""
 
     def __init__(self, block: Block, config: TrainConfig) -> None:
         self.init = jax.jit(jax.vmap(partial(init_state, block)))
         self.epoch = jax.jit(jax.vmap(make_epoch(block, config), in_axes=(0, 0, 0, None, None)), donate_argnums=0)
         self.evaluate = jax.jit(jax.vmap(make_evaluate(block), in_axes=(0, 0, None, None, 0)))
+
+
+@lru_cache(maxsize=32)
+def programs_of(block: Block, config: TrainConfig) -> Programs:
+    """The same programs for every sweep of a process that trains such a block so: they are compiled once."""
+    return Programs(block, config)
 
 
 def put_on_device(config: SweepConfig, data: Dataset) -> OnDevice:
