@@ -78,6 +78,21 @@ def words(common: Common, count: int | None = None) -> list[bytes]:
     return [every[i] for i in order]
 
 
+def listed(name: str, say: Console) -> list[bytes]:
+    """The keys of a list by name or path; where the study's dictionary is not at hand, the words of the package.
+
+    Raises:
+        DataError: if another list is not at hand.
+    """
+    try:
+        return keys.load_keys(name)
+    except DataError as error:
+        if name != "dwyl":
+            raise
+        say.print(f"{error}\nTaking the words of the package (english) instead.", highlight=False)
+        return keys.load_keys("english")
+
+
 def network(tokens: Tokens, hidden: tuple[int, ...] = (300, 300), reader: str = "one_hot") -> NetworkConfig:
     """A network that tells all the letters of these keys apart."""
     return NetworkConfig(hidden, reader, alphabet=alphabet_of(tokens))  # type: ignore[arg-type]

@@ -27,11 +27,10 @@ from rich.table import Table
 from experiments import hash_figure
 from experiments.rows import write_csv
 from jaxhash import plots
-from jaxhash.datafiles import DataError
 from jaxhash.hashing import guided
 from jaxhash.hashing.guided import GuidedConfig
 from jaxhash.hashing.hasher import floor_bits_per_key
-from jaxhash.hashing.keys import Tokens, load_keys, tokenize
+from jaxhash.hashing.keys import Tokens, tokenize
 from jaxhash.hashing.latent import LatentConfig
 from jaxhash.hashing.perfect import FitConfig, NotPerfect, fit
 from jaxhash.hashing.policies import make_network
@@ -107,13 +106,7 @@ class Config:
 def body(config: Config) -> None:
     """Fit, time, save, draw."""
     say = Console(stderr=True)
-    try:
-        keys = load_keys(config.keys)
-    except DataError as error:
-        if config.keys != "dwyl":
-            raise
-        say.print(f"{error}\nTaking the words of the package (english) instead.", highlight=False)
-        keys = load_keys("english")
+    keys = hash_figure.listed(config.keys, say)
     if config.count is not None and not 1 <= config.count <= len(keys):
         raise ValueError(f"--count {config.count} is not within the {len(keys):,} keys of {config.keys}")
     keys = keys[: config.count]

@@ -25,9 +25,7 @@ from rich.table import Table
 from experiments import hash_figure
 from experiments.rows import write_csv
 from jaxhash import plots
-from jaxhash.datafiles import DataError
 from jaxhash.hashing.hasher import floor_bits_per_key
-from jaxhash.hashing.keys import load_keys
 from jaxhash.hashing.perfect import FitConfig, NotPerfect, Progress, fit
 from jaxhash.plots import BLUE, GREEN, GREY, ORANGE, PURPLE
 
@@ -67,13 +65,7 @@ def measure(config: Config, console: Console) -> tuple[list[dict[str, object]], 
     Seconds are those of the whole fit, with compilation and the check of every key; the second training of a size and
     method has the compilation behind it.
     """
-    try:
-        words = load_keys(config.keys)
-    except DataError as error:
-        if config.keys != "dwyl":
-            raise
-        console.print(f"{error}\nTaking the words of the package (english) instead.", highlight=False)
-        words = load_keys("english")
+    words = hash_figure.listed(config.keys, console)
     fits: list[dict[str, object]] = []
     curves: list[dict[str, object]] = []
     for method in config.methods:
