@@ -77,7 +77,7 @@ def depths(whole: xr.Dataset, layers: xr.Dataset, width: int, numbers: Sequence[
         numbers: variables to draw, one below the other.
         title: of the figure.
     """
-    figure = Figure(figsize=(11, 0.6 + 2.6 * len(numbers)), layout="constrained")
+    figure = Figure(figsize=(11, 0.6 + 2.2 * len(numbers)), layout="constrained")
     figure.suptitle(title)
     grid = figure.subplots(len(numbers), 3, sharey="row", squeeze=False)
     for row, number in zip(grid, numbers, strict=True):

@@ -48,6 +48,8 @@ def test_numbers_of_layers_are_those_of_their_bits(measured):
         numbers = found.sel(part=part, layer=layer, repeat=0, width=WIDTH)
         assert numbers["train_redundancy"] == (len(train) - len(np.unique(train, axis=0))) / len(train)
         assert numbers["test_redundancy"] == (len(test) - len(np.unique(test, axis=0))) / len(test)
+        if layer != 2:
+            continue  # scikit-learn takes seconds
         logistic = OneVsOneClassifier(LogisticRegression(tol=1e-8, max_iter=10_000)).fit(train, data.y_train)
         assert abs(numbers["logistic_accuracy"] - logistic.score(test, data.y_test)) <= 0.003
 

@@ -24,7 +24,7 @@ def threads(monkeypatch):
         (regularisation, ["--repeats", "1"], "repeats=1 has no spread"),
         (regularisation, ["--widths", "20"], "give two or more"),
         (regularisation, ["--effect-width", "7"], "effect_width=7 is none of the widths"),
-        (regularisation, ["--sample-sizes", "10"], "sample_sizes, snapshots are no part of a baseline"),
+        (regularisation, ["--sample-sizes", "10"], "no part of the baseline"),
         (regularisation, ["--dropout-grid", "1.5"], "dropout: dropout=1.5 is outside [0, 1)"),
         (depth, ["--widths", "100"], "width=100 does not divide into (1, 2, 3, 4, 5) layers of equal size"),
         (depth, ["--depths", "2", "2"], "depths=(2, 2) is no list of different numbers of layers"),
