@@ -10,7 +10,6 @@ Every one of them is written whole or not at all.
 """
 
 import dataclasses
-import fcntl
 import json
 import math
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxhash import checkpoint
+from jaxhash import checkpoint, run_lock
 from jaxhash.checkpoint import CheckpointError
 from jaxhash.codes import Code
 from jaxhash.encoding import encode_with_output
@@ -72,7 +71,8 @@ def opened(out: Path, description: dict[str, Any], defaults: dict[str, Any] | No
         defaults: what `config` says by default: an option that came after the folder was written had this value.
 
     Raises:
-        RunError: if the folder belongs to something else, or another process works in it. Nothing is overwritten.
+        RunError: if the folder belongs to something else. Nothing is overwritten.
+        InUse: if another process works in it.
     """
     path = out / CONFIG
     if out.exists() and not out.is_dir():
@@ -80,15 +80,11 @@ def opened(out: Path, description: dict[str, Any], defaults: dict[str, Any] | No
     if (
         out.is_dir()
         and not path.exists()
-        and any(f.name != ".lock" and not checkpoint.is_draft(f) for f in out.iterdir())
+        and any(f.name != run_lock.LOCK and not checkpoint.is_draft(f) for f in out.iterdir())
     ):
         raise RunError(f"{out} holds files that are not a sweep's; give a new or empty folder as --out")
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{out} is in use by another process; wait for it, or give another --out") from None
+    with run_lock.held(out):
         if path.exists():
             noted = read_description(out)
             known = noted | {"config": _completed(noted["config"], defaults or {})}

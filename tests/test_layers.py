@@ -18,6 +18,7 @@ LAYERS = [
         "datafiles",
         "examples",
         "models",
+        "run_lock",
         "hashing.table",
         "hashing.key_batches",
     ],
