@@ -2,7 +2,6 @@
 
 import argparse
 import itertools
-import signal
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from jaxhash import sweep
+from jaxhash import signals, sweep
 from jaxhash.sweep import NUMBERS, SweepConfig
 
 EXIT_INTERRUPTED = 130
@@ -81,24 +80,22 @@ def run_sweep(config: SweepConfig, out: Path, data_dir: Path | None) -> xr.Datas
 
 @contextmanager
 def interruptible(out: Path, console: Console) -> Iterator[threading.Event]:
-    """What runs inside stops when it sees the event set, which Ctrl-C does; a second Ctrl-C ends it at once.
+    """What runs inside stops when it sees the event set, which Ctrl-C and SIGTERM do; a second one ends it at once.
 
-    Exits with 130 after Ctrl-C and with 1, and one line on the console, after an error that the person can mend.
+    Exits with 130 after Ctrl-C, with 143 after SIGTERM, and with 1, and one line on the console, after an error that
+    the person can mend.
     """
-    stop = threading.Event()
 
-    def interrupt(*_: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
+    def say() -> None:
         console.print("[bold]Stopping[/] after the epochs under way and saving; Ctrl-C again quits at once.")
 
-    before = signal.signal(signal.SIGINT, interrupt)
     try:
-        yield stop
-    except (sweep.Interrupted, KeyboardInterrupt):
-        console.print(f"Interrupted. What was finished is in {out}; the same command continues it.")
-        sys.exit(EXIT_INTERRUPTED)
+        with signals.requests(say) as request:
+            try:
+                yield request.stop
+            except (sweep.Interrupted, KeyboardInterrupt):
+                console.print(f"Interrupted. What was finished is in {out}; the same command continues it.")
+                sys.exit(request.status)
     except ValueError as error:
         console.print(f"[bold red]Error:[/] {error}", highlight=False)
         sys.exit(1)
@@ -109,8 +106,6 @@ def interruptible(out: Path, console: Console) -> Iterator[threading.Event]:
             highlight=False,
         )
         sys.exit(1)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class Display:

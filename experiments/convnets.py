@@ -22,7 +22,6 @@ back in pieces, so memory is bounded whatever their size; --keep-codes leaves th
 import hashlib
 import json
 import shutil
-import signal
 import sys
 import threading
 import time
@@ -40,9 +39,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from experiments.command import EXIT_INTERRUPTED
 from experiments.rows import write_csv
-from jaxhash import checkpoint, code_analytics, conv_codes, plots, runs
+from jaxhash import checkpoint, code_analytics, conv_codes, plots, runs, signals
 from jaxhash.code_files import CodeFile
 from jaxhash.conv_train import ConvTrainConfig, fit
 from jaxhash.convnets import NETWORKS, ConvNet, Cost, Variables, as_images, build, cost
@@ -107,27 +105,21 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console(stderr=True)
     given = sys.argv[1:] if arguments is None else arguments
     text = f"{__doc__}\n\n{costs()}" if {"-h", "--help"} & set(given) else __doc__
-    stop = threading.Event()
 
-    def interrupt(*_: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
+    def say() -> None:
         console.print("[bold]Stopping[/] after the batch under way; Ctrl-C again quits at once.")
 
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        config = tyro.cli(tyro.conf.OmitArgPrefixes[Config], description=text, args=arguments)
-        out = config.out or Path("runs") / f"convnets-{Path(config.dataset).stem}-{config.network}"
-        run(config, out, console, stop)
-    except KeyboardInterrupt:
-        console.print("Interrupted. The same command continues it.")
-        sys.exit(EXIT_INTERRUPTED)
-    except (ValueError, OSError) as error:
-        console.print(f"[bold red]Error:[/] {error}", highlight=False)
-        sys.exit(1)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with signals.requests(say) as request:
+        try:
+            config = tyro.cli(tyro.conf.OmitArgPrefixes[Config], description=text, args=arguments)
+            out = config.out or Path("runs") / f"convnets-{Path(config.dataset).stem}-{config.network}"
+            run(config, out, console, request.stop)
+        except KeyboardInterrupt:
+            console.print("Interrupted. The same command continues it.")
+            sys.exit(request.status)
+        except (ValueError, OSError) as error:
+            console.print(f"[bold red]Error:[/] {error}", highlight=False)
+            sys.exit(1)
 
 
 def run(config: Config, out: Path, console: Console, stop: threading.Event) -> None:

@@ -6,7 +6,7 @@
     jaxhash export my.hash my.zip              one file that runs without this package, and that `hash` takes too
 
 Exit status: 0 done; 1 the keys, a folder or a value cannot be used; 2 the command line is wrong; 3 keys still collide,
-the best function was saved; 130 Ctrl-C, nothing was saved; 141 the reader of the output went away.
+the best function was saved; 130 Ctrl-C, 143 SIGTERM, nothing was saved; 141 the reader of the output went away.
 """
 
 import gzip
@@ -26,6 +26,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from jaxhash import signals
 from jaxhash.hashing import export, hasher, keys, perfect
 from jaxhash.hashing.latent import LatentConfig
 from jaxhash.hashing.perfect import FitConfig, NotPerfect
@@ -36,6 +37,7 @@ OK, BAD_INPUT, NOT_PERFECT, INTERRUPTED, READER_GONE = 0, 1, 3, 130, 141
 STDIN = "-"
 BLOCK_BYTES = 2**20
 SECONDS_BETWEEN_LINES = 2.0
+NOTHING_SAVED = "Nothing was saved; the same command begins anew."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +133,11 @@ def run(command: Fit | Hash | Info | Export) -> int:
             return _export(command)
         return _info(command)
     except KeyboardInterrupt:
-        _say("Interrupted." + (" Nothing was saved." if isinstance(command, Fit) else ""))
+        _say("Interrupted." + (f" {NOTHING_SAVED}" if isinstance(command, Fit) else ""))
         return INTERRUPTED
+    except _Stopped as stopped:
+        _say(f"Interrupted. {NOTHING_SAVED}")
+        return stopped.status
     except BrokenPipeError:
         # What is still buffered has no reader; without this, Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -162,9 +167,15 @@ def _fit(command: Fit) -> int:
         listed = keys.load_keys(command.keys)
     began = time.monotonic()
     status = OK
-    with _Display() as display:
+    with _Display() as display, signals.requests(lambda: display.say("Stopping after the step under way ...")) as asked:
+
+        def report(progress: perfect.Progress) -> None:
+            if asked.stop.is_set():
+                raise _Stopped(asked.status)
+            display.update(progress)
+
         try:
-            found = perfect.fit(listed, config, display.update)
+            found = perfect.fit(listed, config, report)
         except NotPerfect as error:
             found, status = error.hasher, NOT_PERFECT
             display.say(f"Not perfect: {error}.")
@@ -243,6 +254,13 @@ def _info(command: Info) -> int:
     for name, value in rows.items():
         print(f"{name:<15} {value}")
     return OK
+
+
+class _Stopped(Exception):
+    """A signal asked to stop, and the step under way is done."""
+
+    def __init__(self, status: int) -> None:
+        self.status = status
 
 
 class _Display:

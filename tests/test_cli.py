@@ -93,17 +93,18 @@ def test_lines_are_answered_as_they_arrive_and_a_reader_may_go_away(saved):
     process.stderr.close()
 
 
-def test_ctrl_c_while_fitting_leaves_nothing(tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_fitting_leaves_nothing(tmp_path, number, status):
     process = start(
         "fit", "english", "--out", tmp_path / "x", "--sharded.inputs", 4, "--sharded.attempts", 255,
         "--sharded.steps", 100_000, env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
     assert b"keys collide" in process.stderr.readline()
     time.sleep(0.2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == cli.INTERRUPTED
-    assert said.decode().splitlines()[-1] == "Interrupted. Nothing was saved."
+    assert process.returncode == status
+    assert said.decode().splitlines()[-1] == "Interrupted. Nothing was saved; the same command begins anew."
     assert list(tmp_path.iterdir()) == []
 
 

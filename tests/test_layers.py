@@ -19,6 +19,7 @@ LAYERS = [
         "examples",
         "models",
         "run_lock",
+        "signals",
         "hashing.table",
         "hashing.key_batches",
     ],
