@@ -5,7 +5,7 @@ CIFAR-10, and all layers as one code. Here the same number of hidden units is di
 property is measured on the code of all layers, of every single layer, and of the first k. What we measured stands in
 the README.
 
-    python -m experiments.depth                                           # digits, about a minute on 2 cores
+    python -m experiments.depth                                           # digits
     python -m experiments.depth --dataset mnist --repeats 3 --epochs 20   # the recipe of experiments/paper.py
     python -m experiments.depth --depths 1 2 4 --widths 64 --out runs/mine
 

@@ -1,11 +1,11 @@
 """What regularisation and noise do to neural codes, beside what model size, training time and sample size do.
 
-He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2101.05490), abstract and section 5: regularisation
+He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2101.05490): regularisation
 and label noise shape the encoding properties too, but size, time and sample size dominate. Here each of batch norm,
 weight decay, dropout, label noise, input noise, epochs and training examples is changed alone, at a few widths, and
 one table gives the size of every effect. What we measured stands in the README.
 
-    python -m experiments.regularisation                               # digits, about a minute on 2 cores
+    python -m experiments.regularisation                               # digits
     python -m experiments.regularisation --dataset mnist --epochs 20   # widths 3 to 100, the study's recipe
     python -m experiments.regularisation --dropout-grid 0 0.2 0.4 0.6 --out runs/mine
 
