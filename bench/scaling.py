@@ -1,0 +1,115 @@
+"""How do time and memory grow with the number of models, their width, and the number of keys?
+
+Every measurement is a process of its own, so that its peak of memory is its own too. Log-log plots show the slope.
+
+    python -m bench.scaling            # about 10 minutes on 2 cores, 10^7 keys among it
+    python -m bench.scaling --quick    # under 2 minutes
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from bench import machine
+from jaxhash import plots
+
+SIZES = {"models": (1, 4, 16, 64, 256), "width": (16, 64, 256, 1024), "keys": (10**3, 10**4, 10**5, 10**6, 10**7)}
+QUICK_SIZES = {"models": (1, 4, 16), "width": (16, 64), "keys": (10**3, 10**4, 10**5)}
+METHODS = ("sharded", "latent")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Measure how cost grows with models, width and keys."""
+
+    quick: bool = False
+    """Small sizes only."""
+    json: bool = False
+    """Print one JSON object as the last line of standard output."""
+    out: Path = Path("runs/scaling")
+    """Folder for the figure."""
+
+
+def main(config: Config) -> None:
+    """Run the benchmark and print it."""
+    console = Console(stderr=True)
+    sizes = QUICK_SIZES if config.quick else SIZES
+    cases: list[dict[str, Any]] = [{"kind": kind, "size": size} for kind in ("models", "width") for size in sizes[kind]]
+    cases += [{"kind": "keys", "size": size, "method": method} for method in METHODS for size in sizes["keys"]]
+    results = []
+    for case in cases:
+        console.print(f"{', '.join(f'{name} {value}' for name, value in case.items()):70}", end="\r", highlight=False)
+        results.append(measure(case))
+    picture = config.out / "scaling.png"
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    plots.save(draw(results), picture)
+    show(results, Console(width=100))
+    sys.stdout.write(f"Figure: {picture}\n")
+    if config.json:
+        found = {"results": results, "quick": config.quick, "machine": machine.describe("numpy")}
+        sys.stdout.write(json.dumps(found) + "\n")
+
+
+def measure(case: dict[str, Any]) -> dict[str, Any]:
+    """The result of one case.
+
+    Raises:
+        RuntimeError: if its process fails.
+    """
+    command = [sys.executable, "-m", "bench.scaling_cases", json.dumps(case)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{case} ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def draw(results: list[dict[str, Any]]) -> Figure:
+    """Seconds and peak memory against size, a column a kind."""
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    grid = figure.subplots(2, 3, sharex="col")
+    labels = {"models": "models of 20 units", "width": "units a model", "keys": "keys"}
+    for column, (kind, label) in enumerate(labels.items()):
+        for i, method in enumerate(METHODS if kind == "keys" else (None,)):
+            some = [r for r in results if r["kind"] == kind and r.get("method") == method]
+            at = [r["size"] for r in some]
+            colour, marker = plots.LINES[i]
+            grid[0, column].loglog(at, [r["seconds"] for r in some], color=colour, marker=marker, label=method)
+            grid[1, column].loglog(at, [r["peak_bytes"] / 2**30 for r in some], color=colour, marker=marker)
+        grid[1, column].set_xlabel(label)
+        if kind == "keys":
+            grid[0, column].legend(frameon=False)
+    grid[0, 0].set_ylabel("seconds, programs compiled")
+    grid[0, 2].set_ylabel("seconds of a fit, compiling included")
+    grid[1, 0].set_ylabel("peak of memory, GiB")
+    for axes in grid.flat:
+        axes.grid(alpha=0.25, which="both")
+    figure.suptitle("Training on digits (20 epochs) and minimal perfect hashes")
+    return figure
+
+
+def show(results: list[dict[str, Any]], console: Console) -> None:
+    """The measurements as a table."""
+    table = Table()
+    for column in ("", "size", "seconds", "rate", "peak, GiB", "bits/key"):
+        table.add_column(column, justify="right" if column else "left")
+    for r in results:
+        rate = r["model_steps"] / r["seconds"] if "model_steps" in r else r["size"] / r["seconds"]
+        unit = "model-steps/s" if "model_steps" in r else "keys/s"
+        bits = f"{r['bits_per_key']:.2f}" if "bits_per_key" in r else ""
+        name = f"{r['kind']} {r.get('method', '')}".strip()
+        table.add_row(
+            name, f"{r['size']:,}", f"{r['seconds']:.2f}", f"{rate:,.0f} {unit}", f"{r['peak_bytes'] / 2**30:.2f}", bits
+        )
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))

@@ -1,0 +1,83 @@
+"""One measurement of `bench.scaling`, in a process of its own: its time, and the most memory it took.
+
+python -m bench.scaling_cases '{"kind": "models", "size": 16}'
+"""
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jaxhash import sweep
+from jaxhash.hashing.keys import read_keys
+from jaxhash.hashing.perfect import FitConfig, fit
+from jaxhash.sweep import SweepConfig
+from jaxhash.train import TrainConfig
+
+EPOCHS = 20
+BATCH = 64
+
+
+def train(widths: tuple[int, ...], repeats: int) -> dict[str, float]:
+    """A sweep on digits after a first one that compiled its programs."""
+    times = []
+    for seed in (0, 1):
+        config = SweepConfig(widths=widths, repeats=repeats, seed=seed, train=TrainConfig(epochs=EPOCHS, patience=0))
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            sweep.run(config, Path(folder) / "run")
+            times.append(time.perf_counter() - began)
+    steps = len(widths) * repeats * EPOCHS * (len(sweep.prepare(config).x_train) // BATCH)
+    return {"first_seconds": times[0], "seconds": times[1], "model_steps": steps}
+
+
+def models(size: int) -> dict[str, float]:
+    """`size` models of 20 units."""
+    return train((20,), size)
+
+
+def width(size: int) -> dict[str, float]:
+    """Two models of `size` units."""
+    return train((size,), 2)
+
+
+def keys(size: int, method: str) -> dict[str, float]:
+    """A minimal perfect hash of `size` keys in a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "keys"
+        with file.open("w") as stream:
+            stream.writelines(f"user-{i * 2654435761 % 2**40:x}@example.org\n" for i in range(size))
+        began = time.perf_counter()
+        listed = read_keys(file)
+        read = time.perf_counter()
+        hasher = fit(listed, FitConfig(method=method))  # type: ignore[arg-type]
+        fitted = time.perf_counter()
+        hasher(listed)
+        done = time.perf_counter()
+    return {
+        "read_seconds": read - began,
+        "seconds": fitted - read,
+        "hash_seconds": done - fitted,
+        "bits_per_key": hasher.bits_per_key,
+        "collisions": hasher.collisions,
+    }
+
+
+CASES: dict[str, Callable[..., dict[str, float]]] = {"models": models, "width": width, "keys": keys}
+
+
+def main(case: dict[str, Any]) -> None:
+    """Measure a case and print it with its result."""
+    if case["kind"] != "keys":
+        sweep.one_thread_a_lane()
+    result = CASES[case["kind"]](**{name: value for name, value in case.items() if name != "kind"})
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    sys.stdout.write(json.dumps({**case, **result, "peak_bytes": peak}) + "\n")
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
