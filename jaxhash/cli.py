@@ -1,9 +1,10 @@
-"""The `jaxhash` command: learn a hash function from a file of keys, apply it, describe it.
+"""The `jaxhash` command: learn a hash function from a file of keys, apply it, describe it; ask how a sweep stands.
 
     jaxhash fit words.txt --out my.hash        learn a perfect hash of the lines of a file
     jaxhash hash my.hash other.txt             one bin a line, in the order of the lines
     jaxhash info my.hash                       what it is, and what it costs
     jaxhash export my.hash my.zip              one file that runs without this package, and that `hash` takes too
+    jaxhash status runs/x                      how a sweep stands, while it runs or afterwards
 
 Exit status: 0 done; 1 the keys, a folder or a value cannot be used; 2 the command line is wrong; 3 keys still collide,
 the best function was saved; 130 Ctrl-C, 143 SIGTERM, nothing was saved; 141 the reader of the output went away.
@@ -26,7 +27,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jaxhash import signals
+from jaxhash import device_memory, signals, status
 from jaxhash.hashing import export, hasher, keys, perfect
 from jaxhash.hashing.latent import LatentConfig
 from jaxhash.hashing.perfect import FitConfig, NotPerfect
@@ -37,6 +38,9 @@ OK, BAD_INPUT, NOT_PERFECT, INTERRUPTED, READER_GONE = 0, 1, 3, 130, 141
 STDIN = "-"
 BLOCK_BYTES = 2**20
 SECONDS_BETWEEN_LINES = 2.0
+OUT_OF_MEMORY = (
+    "Give fewer keys, another --method, or fewer --single.hidden units; JAX_PLATFORMS=cpu uses the host's memory"
+)
 NOTHING_SAVED = "Nothing was saved; the same command begins anew."
 
 
@@ -102,11 +106,20 @@ class Export(_Compiles):
     """New file, a zip archive; README.txt in it says how to call the function. An existing one is refused."""
 
 
+@dataclass(frozen=True)
+class StatusOf:
+    """Say how a sweep stands: models done, epochs, loss, speed, time left, and whether a process works on it."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
+    """Folder of the sweep, in progress or finished. It is only read."""
+
+
 Command = (
     Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Hash, tyro.conf.subcommand("hash")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[StatusOf, tyro.conf.subcommand("status")]
 )
 
 
@@ -120,9 +133,11 @@ def main() -> None:
     sys.exit(run(command))
 
 
-def run(command: Fit | Hash | Info | Export) -> int:
+def run(command: Fit | Hash | Info | Export | StatusOf) -> int:
     """Run a command; its exit status."""
     try:
+        if isinstance(command, StatusOf):
+            return _print_rows(status.table(command.run, status.status(command.run)))
         if command.compile_cache is not None:
             _keep_compiled(command.compile_cache)
         if isinstance(command, Fit):
@@ -166,7 +181,7 @@ def _fit(command: Fit) -> int:
     else:
         listed = keys.load_keys(command.keys)
     began = time.monotonic()
-    status = OK
+    exit_status = OK
     with _Display() as display, signals.requests(lambda: display.say("Stopping after the step under way ...")) as asked:
 
         def report(progress: perfect.Progress) -> None:
@@ -175,18 +190,19 @@ def _fit(command: Fit) -> int:
             display.update(progress)
 
         try:
-            found = perfect.fit(listed, config, report)
+            with device_memory.explained(OUT_OF_MEMORY):
+                found = perfect.fit(listed, config, report)
         except NotPerfect as error:
-            found, status = error.hasher, NOT_PERFECT
+            found, exit_status = error.hasher, NOT_PERFECT
             display.say(f"Not perfect: {error}.")
     found.save(command.out)
     size = "" if not found.num_keys else f", {found.bits_per_key:.1f} bits per key"
-    kind = "best function found" if status else "minimal perfect hash" if found.load == 1 else "hash"
+    kind = "best function found" if exit_status else "minimal perfect hash" if found.load == 1 else "hash"
     _say(
         f"{found.num_keys:,} keys in {found.num_bins:,} bins, {found.collisions:,} collisions{size}, "
         f"{time.monotonic() - began:.1f} s: {kind} saved in {command.out}"
     )
-    return status
+    return exit_status
 
 
 def _hash(command: Hash) -> int:
@@ -251,6 +267,10 @@ def _info(command: Info) -> int:
     rows["seed"] = str(found.seed)
     settings = found.config.get(found.config.get("method", ""), {})
     rows["trained with"] = ", ".join(f"{name}={value}" for name, value in settings.items())
+    return _print_rows(rows)
+
+
+def _print_rows(rows: dict[str, str]) -> int:
     for name, value in rows.items():
         print(f"{name:<15} {value}")
     return OK

@@ -5,8 +5,10 @@
     runs/x/partial/       where unfinished tasks stand; empty at the end
     runs/x/results.nc     all numbers, labelled by repeat, width, and what else the grid has; results.csv: the same,
                           one model a line
+    runs/x/log.jsonl      what happened when (jaxhash/run_log.py), added to line by line
+    runs/x/.lock          who works in it now (jaxhash/run_lock.py)
 
-Every one of them is written whole or not at all.
+All but the last two are written whole or not at all.
 """
 
 import dataclasses

@@ -22,7 +22,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from jaxhash import checkpoint, runs
+from jaxhash import checkpoint, device_memory, run_log, runs
 from jaxhash.cost import Cost, calibrate
 from jaxhash.data import Dataset, load, subset, with_label_noise
 from jaxhash.grid import NUMBERS, RANDOM, SweepConfig
@@ -53,6 +53,10 @@ __all__ = [
 CPU_BLOCK_BYTES = 2_600_000
 # Accelerators: a quarter of the memory for 16 bytes a parameter leaves room for the data and the codes.
 ACCELERATOR_SHARE = 0.25
+OUT_OF_MEMORY = (
+    "Give a smaller --batch-size, or fewer --widths or --repeats to a run (and the others to another); what was "
+    "finished is saved"
+)
 
 
 def run(
@@ -80,8 +84,9 @@ def run(
         sizes and snapshots. Saved as results.nc and results.csv too.
 
     Raises:
-        ValueError: (DataError, RunError among them) if configuration, data or folder do not serve. Nothing is
+        ValueError: (DataError, RunError, InUse among them) if configuration, data or folder do not serve. Nothing is
             written then.
+        OutOfMemory: (a ValueError) if the models do not fit into the device's memory; what is done is saved.
         Interrupted: after `stop` was set.
         OSError: if something cannot be written, such as on a full disk; the same call continues the run.
     """
@@ -98,7 +103,10 @@ def run(
         "versions": {name: version(name) for name in ("jaxhash", "jax", "jaxlib", "flax", "optax", "numpy")},
         "device": jax.devices()[0].device_kind,
     }
-    with runs.opened(out, description, runs.as_json(SweepConfig())) as noted:
+    with (
+        runs.opened(out, description, runs.as_json(SweepConfig())) as noted,
+        device_memory.explained(OUT_OF_MEMORY),
+    ):
         tasks = runs.tasks_of(noted)
         if len({len(task.repeats) for task in tasks}) > 2:
             raise RunError(f"{out / runs.CONFIG}: cut into tasks of more than two sizes; restore it from a copy")
@@ -107,9 +115,10 @@ def run(
         todo = [task for task in tasks if not all(folder_of(config, task, out, e).exists() for e in config.moments)]
         if announce is not None and todo:
             announce(calibrate(config, todo, programs, on_device, lanes()))
-        _run_tasks(config, tasks, programs, on_device, out, report, stop or threading.Event())
-        found = collect(out)
-        save_results(out, found)
+        with run_log.opened(out, config, tasks, len(data.x_train), report) as logged:
+            _run_tasks(config, tasks, programs, on_device, out, logged, stop or threading.Event())
+            found = collect(out)
+            save_results(out, found)
         shutil.rmtree(out / runs.PARTIAL, ignore_errors=True)
         return found
 

@@ -18,6 +18,7 @@ LAYERS = [
         "datafiles",
         "examples",
         "models",
+        "device_memory",
         "run_lock",
         "signals",
         "hashing.table",
@@ -81,8 +82,8 @@ LAYERS = [
         "hashing.table_reinforce",
         "hashing.meta",
     ],
-    ["cost"],
-    ["sweep"],
+    ["cost", "run_log"],
+    ["status", "sweep"],
     ["cli", "hash_plots", "layer_properties", "variants"],
     ["effects", "phase_plots", "variant_plots"],
 ]

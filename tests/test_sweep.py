@@ -50,6 +50,7 @@ def test_both_files_hold_the_results_and_whose_they_are(trained):
     assert sorted(p.name for p in trained.out.iterdir()) == [
         ".lock",
         "config.json",
+        "log.jsonl",
         "results.csv",
         "results.nc",
         "tasks",

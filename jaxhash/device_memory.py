@@ -1,0 +1,29 @@
+"""A device that runs out of memory, told in one line that says what to do about it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+
+
+class OutOfMemory(ValueError):
+    """What was asked for does not fit into the memory there is."""
+
+
+@contextmanager
+def explained(mend: str) -> Iterator[None]:
+    """Turn what JAX (RESOURCE_EXHAUSTED) and NumPy raise for want of memory into `OutOfMemory` with the mend.
+
+    Raises:
+        OutOfMemory: for want of memory, on the device or on the host. All other errors pass.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        wanted = str(error).splitlines()[0].partition("RESOURCE_EXHAUSTED: ")[2]
+        device = jax.devices()[0]
+        raise OutOfMemory(f"out of memory on {device.device_kind} ({device.platform}): {wanted} {mend}") from error
+    except MemoryError as error:
+        raise OutOfMemory(f"out of memory on this machine: {error}. {mend}") from error
