@@ -4,14 +4,15 @@ Distinct codes and k nearest neighbours are exact and use every bit. K-Means and
 numbers, 32 times the size; they are given a random sample of the bits that vary (`sample_bits`).
 """
 
-from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, Int32, Key, UInt32, UInt64
+from jaxtyping import Array, Bool, Int, Int32, Key, UInt32, UInt64
 
-from jaxhash.code_files import CodeFile
+from jaxhash.code_files import CodeRows
+from jaxhash.code_neighbours import nearest
 from jaxhash.codes import WORD, Code, fingerprint, unpack
 from jaxhash.kmeans import cluster_accuracy, kmeans
 from jaxhash.logistic import logistic_accuracy
@@ -20,13 +21,8 @@ from jaxhash.properties import NEIGHBOURS, RESTARTS, Assignment, Properties
 SAMPLED_BITS = 1024
 """Bits that K-Means and logistic regression see: 4 KB an example as float32."""
 
-# 64 x 512 distances of 4 bytes stay in a core's cache while 16 words at a time are added: 2 to 4 G words/s on 2 cores
-# of an EPYC (Zen 4), against 0.2 to 1.6 G for `codes.hamming`, which is made for codes of few words.
-_QUERIES_A_TILE, _CODES_A_TILE, _WORDS_AT_A_TIME = 64, 512, 16
-_FAR = 2**31 - 1
 
-
-def fingerprints(codes: CodeFile) -> UInt64[np.ndarray, " n"]:
+def fingerprints(codes: CodeRows) -> UInt64[np.ndarray, " n"]:
     """64 bits of each code that equal codes share, and different ones with probability about words / 30 * 2^-64.
 
     Cost: one pass over the file. Memory: `BYTES_AT_A_TIME` of it, a few times.
@@ -36,30 +32,52 @@ def fingerprints(codes: CodeFile) -> UInt64[np.ndarray, " n"]:
     return np.ascontiguousarray(np.concatenate(found)).view(np.uint64)[:, 0]
 
 
-def num_distinct(codes: CodeFile) -> int:
-    """Number of different codes, exactly: codes of equal fingerprint are compared in full.
+class Groups(NamedTuple):
+    """Codes that are the same belong to one group; groups are numbered by their first codes, in order."""
 
-    Cost: two passes over the file at most, unless fingerprints coincide. Memory: as `fingerprints`, and 8 bytes a code.
+    group: Int32[np.ndarray, " n"]
+    """The group of each code. `np.flatnonzero(group == g)` are the codes of group g."""
+    first: Int32[np.ndarray, " groups"]
+    """The first code of each group."""
+    sizes: Int32[np.ndarray, " groups"]
+    """How many codes are the same."""
+
+
+def groups(codes: CodeRows) -> Groups:
+    """Which codes are the same, exactly: codes of equal fingerprint are compared in full.
+
+    Cost: one pass over the file, a sort of the fingerprints, and all codes but the first of a group are read again.
+    Memory: as `fingerprints`, and some 60 bytes a code.
     """
     prints = fingerprints(codes)
-    distinct, pending = 0, np.arange(codes.n)
+    representative = np.arange(codes.n)
+    pending = representative
     while pending.size:
-        # Of each fingerprint the first code counts; those that are equal to it are done with, the others come again.
+        # The first code of each fingerprint stands for those that are equal to it; the others come again.
         _, first, group = np.unique(prints[pending], return_index=True, return_inverse=True)
-        distinct += len(first)
         rest = np.ones(len(pending), bool)
         rest[first] = False
-        others, representatives = pending[rest], pending[first][group][rest]
-        pending = others[~_equal(codes, others, representatives)]
-    return distinct
+        others, representatives = pending[rest], pending[first][group[rest]]
+        same = _equal(codes, others, representatives)
+        representative[others[same]] = representatives[same]
+        pending = others[~same]
+    is_first = representative == np.arange(codes.n)
+    number = np.cumsum(is_first, dtype=np.int32) - 1
+    index = number[representative]
+    return Groups(index, np.flatnonzero(is_first).astype(np.int32), np.bincount(index).astype(np.int32))
 
 
-def redundancy_ratio(codes: CodeFile) -> float:
+def num_distinct(codes: CodeRows) -> int:
+    """Number of different codes, exactly; costs what `groups` does."""
+    return len(groups(codes).first)
+
+
+def redundancy_ratio(codes: CodeRows) -> float:
     """(n - number of distinct codes) / n; 0 when every example has a code of its own."""
     return (codes.n - num_distinct(codes)) / codes.n
 
 
-def varying_bits(*files: CodeFile) -> UInt32[np.ndarray, " words"]:
+def varying_bits(*files: CodeRows) -> UInt32[np.ndarray, " words"]:
     """A mask of the bits that are not the same in all codes of all the files together. One pass over each."""
     first = files[0].rows(slice(0, 1))
     mask = np.zeros(files[0].num_words, np.uint32)
@@ -69,7 +87,7 @@ def varying_bits(*files: CodeFile) -> UInt32[np.ndarray, " words"]:
     return mask
 
 
-def sample_bits(codes: CodeFile, mask: UInt32[np.ndarray, " words"], count: int, seed: int) -> Code:
+def sample_bits(codes: CodeRows, mask: UInt32[np.ndarray, " words"], count: int, seed: int) -> Code:
     """`count` of the bits in a mask, drawn without replacement, as codes in memory; all of them if they are fewer.
 
     The same mask, count and seed choose the same bits of another file. The words are as many as `count` bits take,
@@ -92,36 +110,8 @@ def sample_bits(codes: CodeFile, mask: UInt32[np.ndarray, " words"], count: int,
     return Code(jnp.asarray(sampled), len(chosen))
 
 
-def nearest(train: CodeFile, test: CodeFile, *, k: int) -> tuple[Int32[np.ndarray, "m k"], Int32[np.ndarray, "m k"]]:
-    """Distances and indices of the k nearest training codes of each test code, nearest first.
-
-    Of training codes at the same distance the one with the smaller index counts as nearer.
-
-    Cost: n * m * words xor-and-popcounts, and the training file is read once for each `rows_at_a_time` test codes.
-    Memory: two chunks of `BYTES_AT_A_TIME`, as they are and turned on their side, and the distances between them.
-
-    Raises:
-        ValueError: if k is not in 1 ... n, or the files' codes differ in their words.
-    """
-    if not 1 <= k <= train.n:
-        raise ValueError(f"k={k} neighbours of {train.n} training codes: k must be in 1 ... {train.n}")
-    if train.num_words != test.num_words:
-        raise ValueError(f"codes of {train.num_words} and of {test.num_words} words have no Hamming distance")
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    for _, queries in test.chunks():
-        turned = _tiles(jnp.asarray(_padded(queries, test.rows_at_a_time)), _QUERIES_A_TILE)
-        rows = turned.shape[0] * _QUERIES_A_TILE
-        best = jnp.full((rows, k), _FAR, jnp.int32), jnp.zeros((rows, k), jnp.int32)
-        for start, words in train.chunks():
-            padded = _padded(words, train.rows_at_a_time)
-            best = _nearer(best, turned, jnp.asarray(padded), start, len(words))
-        found.append((np.asarray(best[0])[: len(queries)], np.asarray(best[1])[: len(queries)]))
-    distances, indices = zip(*found, strict=True)
-    return np.concatenate(distances), np.concatenate(indices)
-
-
 def knn_predict(
-    train: CodeFile, train_labels: Int[np.ndarray, " n"], test: CodeFile, *, k: int, num_classes: int
+    train: CodeRows, train_labels: Int[np.ndarray, " n"], test: CodeRows, *, k: int, num_classes: int
 ) -> Int32[np.ndarray, " m"]:
     """The label that most of the k nearest training codes have; of equally frequent labels the smallest.
 
@@ -135,9 +125,9 @@ def knn_predict(
 
 def measure(
     key: Key[Array, ""],
-    train: CodeFile,
+    train: CodeRows,
     train_labels: Int[np.ndarray, " train"],
-    test: CodeFile,
+    test: CodeRows,
     test_labels: Int[np.ndarray, " test"],
     *,
     num_classes: int,
@@ -188,7 +178,7 @@ def _fingerprints(words: UInt32[Array, "rows words"]) -> UInt32[Array, "rows 2"]
     return jax.lax.scan(add, jnp.zeros((words.shape[0], 2), jnp.uint32), blocks)[0]
 
 
-def _equal(codes: CodeFile, a: Int[np.ndarray, " pairs"], b: Int[np.ndarray, " pairs"]) -> np.ndarray:
+def _equal(codes: CodeRows, a: Int[np.ndarray, " pairs"], b: Int[np.ndarray, " pairs"]) -> Bool[np.ndarray, " pairs"]:
     """Whether the codes of each pair of rows are the same."""
     size = codes.rows_at_a_time
     parts = [
@@ -201,52 +191,3 @@ def _equal(codes: CodeFile, a: Int[np.ndarray, " pairs"], b: Int[np.ndarray, " p
 def _padded(words: UInt32[np.ndarray, "some words"], rows: int) -> UInt32[np.ndarray, "rows words"]:
     """Rows of zeros added, so that one program serves all chunks."""
     return np.pad(words, [(0, rows - len(words)), (0, 0)])
-
-
-@partial(jax.jit, static_argnames="rows")
-def _tiles(words: UInt32[Array, "n words"], rows: int) -> UInt32[Array, "tiles steps step rows"]:
-    """Codes in tiles of some rows, word by word, a step's words together."""
-    missing = -words.shape[0] % rows, -words.shape[1] % _WORDS_AT_A_TIME
-    padded = jnp.pad(words, ((0, missing[0]), (0, missing[1])))
-    return padded.reshape(-1, rows, padded.shape[1] // _WORDS_AT_A_TIME, _WORDS_AT_A_TIME).transpose(0, 2, 3, 1)
-
-
-@jax.jit
-def _nearer(
-    best: tuple[Int[Array, "m k"], Int[Array, "m k"]],
-    queries: UInt32[Array, "tiles steps step rows"],
-    words: UInt32[Array, "n words"],
-    start: Int[Array, ""] | int,
-    count: Int[Array, ""] | int,
-) -> tuple[Int[Array, "m k"], Int[Array, "m k"]]:
-    """The nearest of those found so far and of the first `count` of these codes, whose indices begin at `start`."""
-    k = best[0].shape[1]
-    codes = _tiles(words, _CODES_A_TILE)
-    index = jnp.arange(codes.shape[0] * _CODES_A_TILE, dtype=jnp.int32)
-
-    def tile(tiles: tuple[Array, Array, Array]) -> tuple[Array, Array]:
-        some, distances, indices = tiles
-        found = jax.lax.map(lambda others: _hamming(some, others), codes)
-        found = found.transpose(1, 0, 2).reshape(some.shape[-1], -1)
-        # top_k takes the first of equal distances: those found before have the smaller indices, and stand first.
-        distances = jnp.concatenate([distances, jnp.where(index < count, found, _FAR)], axis=1)
-        indices = jnp.concatenate([indices, jnp.broadcast_to(start + index, found.shape)], axis=1)
-        nearness, column = jax.lax.top_k(-distances, k)
-        return -nearness, jnp.take_along_axis(indices, column, 1)
-
-    def cut(values: Array) -> Array:
-        return values.reshape(-1, _QUERIES_A_TILE, k)
-
-    distances, indices = jax.lax.map(tile, (queries, cut(best[0]), cut(best[1])))
-    return distances.reshape(-1, k), indices.reshape(-1, k)
-
-
-def _hamming(a: UInt32[Array, "steps step n"], b: UInt32[Array, "steps step m"]) -> Int[Array, "n m"]:
-    """`codes.hamming` of long codes that lie word by word: distances are added up over blocks of words."""
-
-    def add(distance: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
-        x, y = block
-        ones = [jax.lax.population_count(x[word][:, None] ^ y[word][None]) for word in range(_WORDS_AT_A_TIME)]
-        return distance + sum(ones[1:], ones[0]).astype(jnp.int32), None
-
-    return jax.lax.scan(add, jnp.zeros((a.shape[-1], b.shape[-1]), jnp.int32), (a, b))[0]

@@ -9,6 +9,7 @@ no count of distinct codes can see. The .json is written last: a file that has o
 
 import json
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,8 +39,50 @@ class Layer(NamedTuple):
         return -(-self.bits // WORD)
 
 
+class CodeRows(ABC):
+    """Codes that are looked at a few rows at a time, wherever they lie."""
+
+    n: int
+
+    @property
+    @abstractmethod
+    def num_words(self) -> int:
+        """Words of a code."""
+
+    @abstractmethod
+    def rows(self, which: slice | Int[np.ndarray, " rows"]) -> UInt32[np.ndarray, "rows words"]:
+        """Some codes, in memory."""
+
+    @property
+    def rows_at_a_time(self) -> int:
+        """Rows of about `BYTES_AT_A_TIME`, at most n."""
+        return min(max(BYTES_AT_A_TIME // (4 * self.num_words), 1), self.n)
+
+    def chunks(self) -> Iterator[tuple[int, UInt32[np.ndarray, "rows words"]]]:
+        """All codes in order, `rows_at_a_time` at a time but for the last; each with the index of its first row."""
+        for start in range(0, self.n, self.rows_at_a_time):
+            yield start, self.rows(slice(start, start + self.rows_at_a_time))
+
+
+class CodeArray(CodeRows):
+    """Codes in memory, for the functions that take codes in files."""
+
+    def __init__(self, words: UInt32[np.ndarray, "n words"]) -> None:
+        self.words = np.asarray(words)
+        self.n = len(words)
+
+    @property
+    def num_words(self) -> int:
+        """Words of a code."""
+        return self.words.shape[1]
+
+    def rows(self, which: slice | Int[np.ndarray, " rows"]) -> UInt32[np.ndarray, "rows words"]:
+        """Some codes; a slice is not copied."""
+        return self.words[which]
+
+
 @dataclass(frozen=True)
-class CodeFile:
+class CodeFile(CodeRows):
     """The codes of n inputs in a file, or those of some of its layers. Holds no memory and no open file."""
 
     path: Path
@@ -59,11 +102,6 @@ class CodeFile:
         """Words of a code."""
         return sum(layer.words for layer in self.layers)
 
-    @property
-    def rows_at_a_time(self) -> int:
-        """Rows of about `BYTES_AT_A_TIME`, at most n."""
-        return min(max(BYTES_AT_A_TIME // (4 * self.num_words), 1), self.n)
-
     def layer(self, name: str) -> "CodeFile":
         """The codes of one layer.
 
@@ -82,11 +120,6 @@ class CodeFile:
         # Mapped anew each time: pages that stay mapped would count as memory of the process.
         words = np.load(self.path, mmap_mode="r")
         return np.array(words[which, self.first_word : self.first_word + self.num_words])
-
-    def chunks(self) -> Iterator[tuple[int, UInt32[np.ndarray, "rows words"]]]:
-        """All codes in order, `rows_at_a_time` at a time but for the last; each with the index of its first row."""
-        for start in range(0, self.n, self.rows_at_a_time):
-            yield start, self.rows(slice(start, start + self.rows_at_a_time))
 
 
 Append = Callable[[UInt32[np.ndarray, "rows words"]], None]

@@ -26,6 +26,7 @@ from jaxhash import checkpoint, device_memory, run_log, runs
 from jaxhash.cost import Cost, calibrate
 from jaxhash.data import Dataset, load, subset, with_label_noise
 from jaxhash.grid import NUMBERS, RANDOM, SweepConfig
+from jaxhash.lanes import lanes
 from jaxhash.population import Block, plan_blocks
 from jaxhash.results import collect, save_results
 from jaxhash.runs import RunError, Task
@@ -167,11 +168,6 @@ def plan(config: SweepConfig, features: int, classes: int) -> list[Task]:
         for start in range(0, len(members), at_once)
         for block in sorted(blocks, key=lambda block: -block.flops_per_step(1))
     ]
-
-
-def lanes() -> int:
-    """How many tasks are worked on side by side: one a core on CPU, one on an accelerator."""
-    return len(os.sched_getaffinity(0)) if jax.devices()[0].platform == "cpu" else 1
 
 
 def one_thread_a_lane() -> None:

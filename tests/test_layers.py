@@ -17,6 +17,7 @@ LAYERS = [
         "dataflow",
         "datafiles",
         "examples",
+        "lanes",
         "models",
         "device_memory",
         "run_lock",
@@ -24,7 +25,7 @@ LAYERS = [
         "hashing.table",
         "hashing.key_batches",
     ],
-    ["image_files", "own_data", "reductions", "tabular_data", "text_data", "unit_rules"],
+    ["code_tiles", "image_files", "own_data", "reductions", "tabular_data", "text_data", "unit_rules"],
     [
         "code_files",
         "convnets",
@@ -39,6 +40,7 @@ LAYERS = [
     ],
     [
         "data",
+        "code_neighbours",
         "conv_codes",
         "properties",
         "train",
