@@ -157,7 +157,9 @@ def _save_arrays(path: Path, arrays: Any) -> None:
         ocp.save(str(path.absolute()), arrays)
     except Exception as error:
         # What the system refuses inside TensorStore arrives as ValueError or RuntimeError, its reason in the text.
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0].split(": ")[-1].strip()
+        # (Its timeouts go by the wall clock: one set forward during a save ends it so.)
+        told = isinstance(error, OSError) and error.strerror
+        reason = told or str(error).splitlines()[0].split(": ")[-1].strip()
         raise OSError(f"arrays cannot be written: {reason}") from error
     finally:
         log.setLevel(before)

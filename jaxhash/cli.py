@@ -173,6 +173,9 @@ def _keep_compiled(folder: Path) -> None:
 def _fit(command: Fit) -> int:
     if command.out.exists():
         raise FileExistsError(f"{command.out} exists; give another folder as --out, or delete it first")
+    there = next(folder for folder in command.out.absolute().parents if folder.exists())
+    if not os.access(there, os.W_OK):
+        raise PermissionError(f"{there} cannot be written to; give another folder as --out")
     config = FitConfig(command.bins, command.method, command.seed, command.sharded, command.single, command.latent)
     if command.keys == STDIN:
         listed = keys.read_keys(sys.stdin.buffer, drop_duplicates=command.drop_duplicates)

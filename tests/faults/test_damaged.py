@@ -1,0 +1,86 @@
+"""Files of a finished sweep cut or with bits flipped, at random places: what is loaded is right, or an error."""
+
+import random
+import shutil
+
+import numpy as np
+import pytest
+from conftest import SEEDS
+
+import jaxhash
+from jaxhash import run_log, status, sweep
+from jaxhash.checkpoint import CheckpointError
+from jaxhash.results import collect
+
+PLACES = 20
+
+
+def damage(path, draw):
+    """Cut a file off somewhere, or flip a bit of it."""
+    data = bytearray(path.read_bytes())
+    if draw.random() < 0.5:
+        data = data[: draw.randrange(len(data))]
+    else:
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+    path.write_bytes(data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_task(trained, tmp_path, seed):
+    draw = random.Random(seed)
+    whole = trained.out / "tasks"
+    files = sorted(f for f in whole.rglob("*") if f.is_file() and f.stat().st_size)
+    x = trained.data.x_test[:50]
+    expected = {(w, r): np.asarray(trained.model(w, r).apply(x)) for w in trained.config.widths for r in (0, 1)}
+    for place in range(PLACES):
+        out = tmp_path / str(place)
+        shutil.copytree(trained.out, out)
+        file = draw.choice(files).relative_to(trained.out)
+        damage(out / file, draw)
+        refused = []
+        for (width, repeat), logits in expected.items():
+            try:
+                np.testing.assert_array_equal(jaxhash.load(out, width=width, repeat=repeat).apply(x), logits)
+            except CheckpointError as error:
+                refused.append(str(error))
+        # Three widths of one repeat stand in a task.
+        assert [file.parts[1] in message for message in refused] == [True] * 3, file
+        with pytest.raises(CheckpointError, match="delete this folder and run the same command again"):
+            collect(out)
+        shutil.rmtree(out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_what_describes_a_run(trained, tmp_path, seed):
+    """Its configuration has no checksum, for people read and mend it: a changed one is another run, and refused."""
+    draw = random.Random(1000 + seed)
+    for place in range(PLACES):
+        out = tmp_path / str(place)
+        shutil.copytree(trained.out, out)
+        damage(out / "config.json", draw)
+        changed = (out / "config.json").read_bytes()
+        try:
+            results = sweep.run(trained.config, out)
+        except ValueError:
+            assert (out / "config.json").read_bytes() == changed
+        else:
+            for name in results.data_vars:
+                np.testing.assert_array_equal(results[name], trained.results[name])
+        shutil.rmtree(out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_log(trained, tmp_path, seed):
+    """Whatever stands there, a status is given, and it does not touch what is saved."""
+    draw = random.Random(2000 + seed)
+    for place in range(PLACES):
+        out = tmp_path / str(place)
+        shutil.copytree(trained.out, out)
+        damage(out / run_log.LOG, draw)
+        found = status.status(out)
+        assert (found.measured, found.models, found.ended) == (6, 6, "done")
+        assert status.table(out, found)["models"] == "6, 6 of 6 measurings saved"
+        shutil.rmtree(out)

@@ -1,0 +1,57 @@
+"""A device, or a host, without enough memory: one line that says what to make smaller."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import last_event
+
+from experiments.command import run_sweep
+from jaxhash import cli, sweep
+from jaxhash.device_memory import OutOfMemory, explained
+from jaxhash.hashing import perfect
+from jaxhash.sweep import SweepConfig
+from jaxhash.train import TrainConfig
+
+FAR_TOO_MANY = 2**44
+
+
+def on_device(*_):
+    jnp.zeros(FAR_TOO_MANY).block_until_ready()
+
+
+def on_host(*_):
+    np.ones(2**58)
+
+
+@pytest.mark.parametrize(("asked", "where"), [(on_device, "70368744177664 bytes"), (on_host, "on this machine")])
+def test_a_sweep(tmp_path, capsys, monkeypatch, asked, where):
+    """The error is the device's own, met by a lane at its task."""
+    monkeypatch.setattr(sweep, "work", on_device if asked is on_device else on_host)
+    monkeypatch.setenv("COLUMNS", "1000")
+    with pytest.raises(SystemExit) as caught:
+        run_sweep(SweepConfig(widths=(4,), train=TrainConfig(epochs=1)), tmp_path / "x", None)
+    assert caught.value.code == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("Error: out of memory on ")
+    assert where in said
+    assert "smaller --batch-size" in said
+    assert last_event(tmp_path / "x")["event"] == "failed"
+    assert not (tmp_path / "x" / "results.nc").exists()
+
+
+def test_a_fit(tmp_path, capfd, monkeypatch):
+    (tmp_path / "words").write_text("a\nb\nc\n")
+    monkeypatch.setattr(perfect, "separate", on_device)
+    assert cli.run(cli.Fit(str(tmp_path / "words"), tmp_path / "x")) == cli.BAD_INPUT
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1, said
+    assert "70368744177664 bytes" in said
+    assert "Give fewer keys" in said
+    assert not (tmp_path / "x").exists()
+
+
+def test_other_errors_pass():
+    with pytest.raises(ZeroDivisionError), explained("Buy memory"):
+        _ = 1 // 0
+    with pytest.raises(OutOfMemory, match=r"Buy memory"), explained("Buy memory"):
+        on_device()

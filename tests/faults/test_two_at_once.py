@@ -1,0 +1,120 @@
+"""Two processes in one folder: the second is refused, with one line that names the first; a dead one is no obstacle."""
+
+import errno
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from conftest import ended
+
+from jaxhash import run_lock
+from jaxhash.run_lock import InUse, held, holder
+
+# Not by our code: a process that holds the lock until it is ended.
+HOLD = """
+import fcntl, sys
+file = open(sys.argv[1], "a")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that holds the lock of `tmp_path`."""
+    command = [sys.executable, "-c", HOLD, tmp_path / run_lock.LOCK]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def note(**changes):
+    return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": "yesterday"} | changes)
+
+
+@pytest.mark.slow
+def test_a_second_sweep(whole, processes, tmp_path):
+    out = tmp_path / "run"
+    out.mkdir()
+    with held(out):
+        before = {path: path.read_bytes() for path in out.iterdir()}
+        stopped, said = ended(processes.sweep(out))
+        assert {path: path.read_bytes() for path in out.iterdir()} == before
+    assert stopped == 1
+    assert [line for line in said if line.startswith("Error")] == said[-1:]
+    assert f"is in use by another process: process {os.getpid()} on {socket.gethostname()} since 20" in said[-1]
+
+
+def test_a_second_fit(trained, tmp_path, capfd):
+    """An existing folder is refused, finished or not."""
+    from jaxhash import cli
+
+    (tmp_path / "words").write_text("a\nb\n")
+    assert cli.run(cli.Fit(str(tmp_path / "words"), trained.out)) == cli.BAD_INPUT
+    assert "exists; give another folder as --out" in capfd.readouterr().err
+
+
+def test_the_first_is_named_until_it_ends(tmp_path):
+    assert holder(tmp_path) is None
+    with held(tmp_path):
+        first = holder(tmp_path)
+        assert (first.pid, first.host) == (os.getpid(), socket.gethostname())
+        with pytest.raises(InUse, match=f"process {first.pid} on "), held(tmp_path):
+            pass
+        assert holder(tmp_path) == first
+    assert holder(tmp_path) is None
+    with held(tmp_path):
+        pass
+
+
+def test_one_that_says_nothing_is_respected_while_it_lives(tmp_path, other):
+    with pytest.raises(InUse, match="a host that did not say"), held(tmp_path):
+        pass
+    assert holder(tmp_path) == run_lock.UNKNOWN
+    (tmp_path / run_lock.LOCK).write_text(note(pid=other.pid))
+    assert holder(tmp_path).pid == other.pid
+    other.kill()
+    other.wait()
+    # What it wrote is still there, and not believed.
+    assert holder(tmp_path) is None
+    with held(tmp_path):
+        assert holder(tmp_path).pid == os.getpid()
+
+
+def test_a_file_system_without_locks(tmp_path, other, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    lock = tmp_path / run_lock.LOCK
+    lock.write_text(note(pid=other.pid))
+    with pytest.raises(InUse, match=r"has no locks: if that process has ended, delete .*\.lock"), held(tmp_path):
+        pass
+    assert holder(tmp_path).pid == other.pid
+    other.kill()
+    other.wait()
+    assert holder(tmp_path) is None
+    with held(tmp_path):
+        assert holder(tmp_path).pid == os.getpid()
+    assert lock.read_text() == ""
+    lock.write_text(note(host="elsewhere"))
+    with pytest.raises(InUse, match="on elsewhere since yesterday"), held(tmp_path):
+        pass
+    for torn in ("", "{", "[]", '{"pid": 1}', note(pid="x")):
+        lock.write_text(torn)
+        assert holder(tmp_path) is None
+
+
+def test_other_troubles_with_the_lock_are_told(tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    with pytest.raises(OSError, match="Input/output"), held(tmp_path):
+        pass
