@@ -15,7 +15,7 @@ from jaxtyping import Array, Int, Int8, Int32, UInt8, UInt32
 
 from jaxhash.hashing import shards
 from jaxhash.hashing.fingerprint import mix
-from jaxhash.hashing.shards import Index, find, index, read, spread
+from jaxhash.hashing.shards import Index, find, index, read
 
 MAX_KEYS = 32
 """Keys of a shard at most: which of its bins are taken is one 32-bit word."""
@@ -86,8 +86,9 @@ def seats(tables: ShardedLookup, prints: UInt32[Array, "n 2"]) -> Int32[Array, "
     logits = (read(tables.weights, shard).astype(jnp.int16) * signs[:, :, None]).sum(1, dtype=jnp.int16)
     room = read(tables.index.rooms, shard)
     slot = most_likely_code(logits.T[: tables.num_outputs]) * jnp.minimum(room, MAX_KEYS) >> tables.num_outputs
-    # Where room <= 32 the slot is the bin.
-    return read(tables.index.starts, shard) + jnp.where(room > MAX_KEYS, spread(slot, MAX_KEYS, room), slot)
+    # slot * room // 32 without a product that leaves 32 bits; where room <= 32 the slot is the bin.
+    spread = slot * (room // MAX_KEYS) + (slot * (room % MAX_KEYS)) // MAX_KEYS
+    return read(tables.index.starts, shard) + jnp.where(room > MAX_KEYS, spread, slot)
 
 
 def visible_bits(first: Array, second: Array, attempt: Array, num_inputs: int) -> UInt32[Array, "*shape"]:

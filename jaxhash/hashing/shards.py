@@ -134,11 +134,6 @@ def read(table: Array | np.ndarray, where: Int32[Array, " n"] | UInt32[Array, " 
     return jnp.asarray(table).at[where].get(mode="promise_in_bounds")
 
 
-def spread(slot: Int32[Array, " n"], slots: Int32[Array, " n"] | int, room: Int32[Array, " n"]) -> Int32[Array, " n"]:
-    """slot * room // slots, for slots of at most 2^15, without a product that leaves 32 bits."""
-    return slot * (room // slots) + (slot * (room % slots)) // slots
-
-
 def rooms(
     sizes: UInt8[Array | np.ndarray, " shards"], num_seats: Int32[Array | np.ndarray | np.int32, ""]
 ) -> tuple[Int32[Array | np.ndarray, " shards"], Int32[Array | np.ndarray, " shards"]]:

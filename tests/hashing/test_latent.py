@@ -38,7 +38,9 @@ def python_seat(policy, first, second, num_seats):
     leaf = python_code(first, second, splits[shard]) * leaves // 64
     in_leaves = [size // leaves + (i < size % leaves) for i in range(leaves)]
     slot = sum(in_leaves[:leaf]) + python_code(first, second, 2**16 + latents[shard][leaf]) * in_leaves[leaf] // 64
-    return sum(rooms[:shard]) + min(slot, max(size - 1, 0)) * rooms[shard] // max(size, 1)
+    # Slots stand at even distances, the first ones one bin further apart.
+    distances = [rooms[shard] // max(size, 1) + (i < rooms[shard] % max(size, 1)) for i in range(size)]
+    return sum(rooms[:shard]) + sum(distances[: min(slot, max(size - 1, 0))])
 
 
 @pytest.fixture(scope="module")
