@@ -55,7 +55,7 @@ def measure(
         report: is told what comes next.
     """
     num_bins = hasher.num_bins
-    width = max(len(word.encode()) for word in words)
+    width = -(-max(len(word.encode()) for word in words) // 4) * 4
 
     def tokens(some: list[str]) -> Tokens:
         return tokenize(some, width)

@@ -99,7 +99,8 @@ def main(config: Config) -> None:
     say(f"fitting {FEW_BINS:,} and {len(all_words):,} keys ...")
     latent = FitConfig(method="latent")
     hashers = {SMALL: fit(words[:FEW_BINS], latent), WHOLE: fit(all_words, latent), TRAINED: fit(all_words)}
-    text, tokens = fresh(words), tokenize(words)
+    # As wide as fingerprints read, 4 characters at a time; any width will do, and takes longer on the device.
+    text, tokens = fresh(words), tokenize(words, -(-max(len(word.encode()) for word in words) // 4) * 4)
     hashed_before = in_order(text)
     on_device = Tokens(*map(jnp.asarray, tokens))
     inputs: dict[str, Callable[[], Any]] = {

@@ -65,7 +65,8 @@ class Hasher:
         """The bin of each of n keys, on the default device; n may be 0.
 
         Keys and NumPy tokens are taken in batches of a few padded shapes, so that another number of keys is not
-        compiled again; tokens on a device are taken as they are.
+        compiled again; tokens on a device are taken as they are, and are read fastest where their width is a multiple
+        of 4.
 
         Raises:
             TypeError, ValueError: as `keys.encode_keys`.
