@@ -5,7 +5,7 @@ function without collisions, a `Hasher`; `jaxhash.encode(fn)` gives the neural c
 the modules:
 
     sweeps    data, models, population, train, codes, knn, kmeans, logistic, properties, sweep, runs, plots
-    codes     codes, encoding, reductions (and below them dataflow, unit_rules, units, interpret, example_axis)
+    codes     codes, encoding (a package: its own list of modules)
     hashing   keys, table, policies, the learners (imitate, reinforce, actor_critic, ...), perfect, hasher, quality
 """
 

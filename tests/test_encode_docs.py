@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxhash import unit_rules
+from jaxhash.encoding import unit_rules
 
 TEXT = (Path(__file__).parents[1] / "docs" / "encode.md").read_text()
 

@@ -14,7 +14,7 @@ LAYERS = [
         "checkpoint",
         "codes",
         "augment",
-        "dataflow",
+        "encoding.dataflow",
         "datafiles",
         "examples",
         "lanes",
@@ -25,7 +25,15 @@ LAYERS = [
         "hashing.table",
         "hashing.key_batches",
     ],
-    ["code_tiles", "image_files", "own_data", "reductions", "tabular_data", "text_data", "unit_rules"],
+    [
+        "code_tiles",
+        "image_files",
+        "own_data",
+        "tabular_data",
+        "text_data",
+        "encoding.reductions",
+        "encoding.unit_rules",
+    ],
     [
         "code_files",
         "convnets",
@@ -44,7 +52,7 @@ LAYERS = [
         "conv_codes",
         "properties",
         "train",
-        "units",
+        "encoding.units",
         "hashing.python_hash",
         "hashing.fingerprint",
         "hashing.batches",
@@ -53,16 +61,16 @@ LAYERS = [
     [
         "code_analytics",
         "evaluate",
-        "example_axis",
+        "encoding.example_axis",
         "grid",
-        "interpret",
+        "encoding.interpret",
         "hashing.quality",
         "hashing.shards",
         "hashing.single",
         "hashing.learner",
         "hashing.export",
     ],
-    ["encoding", "hashing.sharded_policy", "hashing.latent_policy"],
+    ["encoding", "encoding.transform", "hashing.sharded_policy", "hashing.latent_policy"],
     ["hashing.quantised_policy"],
     [
         "runs",
@@ -116,7 +124,7 @@ def modules(*folders: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for path in files)
 
 
-@pytest.mark.parametrize("name", modules("jaxhash", "jaxhash/hashing", "experiments", "bench"))
+@pytest.mark.parametrize("name", modules("jaxhash", "jaxhash/encoding", "jaxhash/hashing", "experiments", "bench"))
 def test_a_file_imports_only_what_stands_below_it(name):
     if Path(name).name == "__init__.py":
         return  # what a package offers comes from within
@@ -129,7 +137,7 @@ def test_a_file_imports_only_what_stands_below_it(name):
         assert level is None or level <= allowed, f"{name} (layer {own}) imports {module} (layer {level})"
 
 
-@pytest.mark.parametrize("name", modules("jaxhash", "jaxhash/hashing", "experiments", "tests"))
+@pytest.mark.parametrize("name", modules("jaxhash", "jaxhash/encoding", "jaxhash/hashing", "experiments", "tests"))
 def test_peers_are_imported_by_benchmarks_only(name):
     roots = {module.split(".")[0] for module in imported(ROOT / name)}
     assert not roots & PEERS

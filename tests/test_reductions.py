@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import jaxhash
-from jaxhash import reductions
+from jaxhash.encoding import reductions
 
 MAPS = np.random.default_rng(0).normal(size=(4, 5, 4, 3)).astype(np.float32)  # rows, columns, channels
 DENSE = MAPS[:, 0, 0]

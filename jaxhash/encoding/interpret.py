@@ -15,8 +15,8 @@ from jax.extend.core import Var
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
-from jaxhash.dataflow import Graph, Op, Value
-from jaxhash.units import Unit, innermost
+from jaxhash.encoding.dataflow import Graph, Op, Value
+from jaxhash.encoding.units import Unit, innermost
 
 Emit = Callable[[Unit, Array], Array]
 """What is kept of a unit's pre-activation, as computed at the place where the unit stands: same shape."""

@@ -1,4 +1,4 @@
-"""The ReLU-like units of a traced function: found by the table of `jaxhash.unit_rules`, in control flow too."""
+"""The ReLU-like units of a traced function, found by `jaxhash.encoding.unit_rules`, in control flow too."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ import jax
 from jaxtyping import Array, Float
 
 from jaxhash.codes import Skipped
-from jaxhash.dataflow import (
+from jaxhash.encoding.dataflow import (
     CONTROL_FLOW,
     RULED_CALLS,
     Graph,
@@ -20,7 +20,7 @@ from jaxhash.dataflow import (
     sub_jaxprs,
     varying_axes,
 )
-from jaxhash.unit_rules import ASK_WINNERS, SMOOTH_CALLS, Match, match, smooth_call
+from jaxhash.encoding.unit_rules import ASK_WINNERS, SMOOTH_CALLS, Match, match, smooth_call
 
 # Names that a unit is called by where it stands in a call of that name.
 _ACTIVATIONS = {

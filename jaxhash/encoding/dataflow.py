@@ -1,4 +1,4 @@
-"""A traced function as a flat graph of operations: what `jaxhash.units` looks for patterns in.
+"""A traced function as a flat graph of operations: what `jaxhash.encoding.units` looks for patterns in.
 
 A jaxpr nests: `jnp.where` is a call of its own, `jax.nn.relu` two. Here calls are opened, so that a comparison and
 the selection it decides stand side by side; what remains nested is control flow (scan, while, cond, shard_map), each
@@ -33,7 +33,7 @@ _KEEP_CONSTANTS = {
 IDENTITIES = {"copy", "copy_p", "name", "pbroadcast", "pcast", "pvary", "sharding_constraint", "stop_gradient"}
 
 _JAX = str(Path(jax.__file__).parent)
-_TRACED_FROM = str(Path(__file__).with_name("encoding.py"))
+_TRACED_FROM = str(Path(__file__).with_name("transform.py"))
 _TRACERS = {"api_util.py", "linear_util.py", "pjit.py"}
 _TRANSFORM = re.compile(r"\b(?:vmap|jvp|transpose|jit|pjit|shard_map|checkpoint|remat2?)\(([^()]*)\)")
 _STRUCTURE = {"", "while", "scan", "body", "cond", "closed_call", "checkpoint", "remat", "rematted_computation"}

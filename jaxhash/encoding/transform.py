@@ -2,8 +2,8 @@
 
     code = jax.jit(jaxhash.encode(model))(x)      # x: [n, ...] -> Code: words uint32[n, words], layers, skipped
 
-`encode` traces the function, finds its ReLU-like units (the table in `jaxhash.unit_rules` says which), and evaluates
-what they need: nothing is rewritten, registered or returned by the model. The neural code is that of arXiv
+`encode` traces the function, finds its ReLU-like units (the table in `jaxhash.encoding.unit_rules` says which), and
+evaluates what they need: nothing is rewritten, registered or returned by the model. The neural code is that of arXiv
 2101.05490, section 3, for any architecture. docs/encode.md shows it on Flax, Equinox and Haiku models.
 """
 
@@ -21,11 +21,11 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool
 
 from jaxhash.codes import Code, Layer, active, pack
-from jaxhash.dataflow import Known, build
-from jaxhash.example_axis import ONE_BY_ONE, Layout, locate
-from jaxhash.interpret import run
-from jaxhash.reductions import Reduction
-from jaxhash.units import Unit, find, innermost
+from jaxhash.encoding.dataflow import Known, build
+from jaxhash.encoding.example_axis import ONE_BY_ONE, Layout, locate
+from jaxhash.encoding.interpret import run
+from jaxhash.encoding.reductions import Reduction
+from jaxhash.encoding.units import Unit, find, innermost
 
 By = Literal["units", "sign"]
 
@@ -52,8 +52,9 @@ def encode(
         by: "units" takes units with a corner; "sign" takes smooth activations too, by the sign of their input.
         winners: take max pooling and maxout too, by which of the values is the largest.
         layers: patterns of the names of the layers to take (`fnmatch`: `*` is anything), such as `"*Block_3*"`.
-        reduce: how the pre-activations of a layer become bits (`jaxhash.reductions`); by default one bit a unit. A
-            mapping gives a reduction for each pattern of names, the first that fits; others keep one bit a unit.
+        reduce: how the pre-activations of a layer become bits (`jaxhash.encoding.reductions`); by default one bit a
+            unit. A mapping gives a reduction for each pattern of names, the first that fits; others keep one bit a
+            unit.
         batch_axis: the axis of the example arguments that numbers examples. None: the arguments are one example.
         argnums: which positional arguments hold the examples, counted from the end if negative. The others are
             parameters; leaves of arguments that are no arrays (flags, functions) are passed on as they are.

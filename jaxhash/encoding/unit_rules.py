@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxhash.dataflow import RULED_CALLS, Op, Value, resolve
+from jaxhash.encoding.dataflow import RULED_CALLS, Op, Value, resolve
 
 SMOOTH_CALLS = {
     "gelu", "log_sigmoid", "logaddexp", "mish", "sigmoid", "silu", "soft_sign", "softplus", "sparse_plus",

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxhash.dataflow import RULED_CALLS, Value
-from jaxhash.units import Unit, innermost
+from jaxhash.encoding.dataflow import RULED_CALLS, Value
+from jaxhash.encoding.units import Unit, innermost
 
 ONE_BY_ONE = (
     "encode it as a function of one example instead, jax.vmap(encode(fn, batch_axis=None)), or leave such layers out "
