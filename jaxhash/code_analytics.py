@@ -22,6 +22,10 @@ SAMPLED_BITS = 1024
 """Bits that K-Means and logistic regression see: 4 KB an example as float32."""
 
 
+_WORDS_AT_A_TIME = 32
+"""That go into a fingerprint in one piece of compiled code."""
+
+
 def fingerprints(codes: CodeRows) -> UInt64[np.ndarray, " n"]:
     """64 bits of each code that equal codes share, and different ones with probability about words / 30 * 2^-64.
 
@@ -168,14 +172,18 @@ def measure(
 @jax.jit
 def _fingerprints(words: UInt32[Array, "rows words"]) -> UInt32[Array, "rows 2"]:
     """The fingerprint of some words is hashed in before the next ones, so that few operations serve any length."""
-    size = min(words.shape[1], 30)
-    padded = jnp.pad(words, ((0, 0), (0, -words.shape[1] % size)))
-    blocks = padded.reshape(words.shape[0], -1, size).transpose(1, 0, 2)
+    num_words = words.shape[1]
+    size = min(num_words, _WORDS_AT_A_TIME)
+    whole = num_words // size
 
-    def add(prints: Array, block: Array) -> tuple[Array, None]:
-        return fingerprint(jnp.concatenate([prints, block], axis=1), 0), None
+    def add(prints: Array, block: Array) -> Array:
+        return fingerprint(jnp.concatenate([prints, block], axis=1), 0)
 
-    return jax.lax.scan(add, jnp.zeros((words.shape[0], 2), jnp.uint32), blocks)[0]
+    def some(i: Array, prints: Array) -> Array:
+        return add(prints, jax.lax.dynamic_slice_in_dim(words, i * size, size, axis=1))
+
+    prints = jax.lax.fori_loop(0, whole, some, jnp.zeros((words.shape[0], 2), jnp.uint32))
+    return add(prints, words[:, whole * size :]) if num_words % size else prints
 
 
 def _equal(codes: CodeRows, a: Int[np.ndarray, " pairs"], b: Int[np.ndarray, " pairs"]) -> Bool[np.ndarray, " pairs"]:
@@ -190,4 +198,4 @@ def _equal(codes: CodeRows, a: Int[np.ndarray, " pairs"], b: Int[np.ndarray, " p
 
 def _padded(words: UInt32[np.ndarray, "some words"], rows: int) -> UInt32[np.ndarray, "rows words"]:
     """Rows of zeros added, so that one program serves all chunks."""
-    return np.pad(words, [(0, rows - len(words)), (0, 0)])
+    return words if len(words) == rows else np.pad(words, [(0, rows - len(words)), (0, 0)])

@@ -90,7 +90,9 @@ def _search(
     if far * BLOCK > _NEVER:
         raise ValueError(f"codes of {far - 1} bits are too long: at most {_NEVER // BLOCK - 1} can be compared")
     # Distance and row in a tile share 31 bits.
-    cut = partial(code_tiles.cut, rows=train.rows_at_a_time, block=BLOCK, most=min(4096, _NEVER // far))
+    cut = partial(
+        code_tiles.cut, rows=train.rows_at_a_time, block=BLOCK, most=min(code_tiles.ROWS_A_TILE, _NEVER // far)
+    )
     nothing = np.full((k, QUERIES_A_TILE), far, np.int32), np.zeros((k, QUERIES_A_TILE), np.int32)
     answer = np.empty((2, test.n, k), np.int32)
     done = 0
@@ -162,7 +164,8 @@ def _nearer(
         there = tile * size + index < count
         if row_labels is not None and query_labels is not None:
             there = there & (row_labels[tile][:, None] != query_labels)
-        keys = jnp.where(there, code_tiles.distances(rows[tile], queries) * size + index, _NEVER)
+        keys = code_tiles.distances(rows[tile], queries) * size + index
+        keys = jnp.maximum(keys, jnp.where(there, 0, _NEVER))
         return keys.reshape(-1, BLOCK, m)
 
     def take(best: tuple[Array, Array], keys: Array, tile: Array | int) -> tuple[Array, Array]:

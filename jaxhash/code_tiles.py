@@ -13,7 +13,7 @@ from jaxtyping import Array, Int32, UInt32
 
 QUERIES_A_TILE = 64
 """Codes that lie word by word in a tile: four vectors of 16."""
-_ROWS_A_TILE = 4096
+ROWS_A_TILE = 4096
 """At most: with 64 queries a tile of 1 MB of distances, which stays in a core's private cache."""
 _WORDS_AT_A_TIME = 32
 """At most; longer codes are added up in a loop, so that few operations serve any length."""
@@ -26,9 +26,9 @@ def turn(words: UInt32[np.ndarray, "m words"], size: int = QUERIES_A_TILE) -> li
 
 
 def cut(
-    words: UInt32[np.ndarray, "some words"], rows: int, block: int = 1, most: int = _ROWS_A_TILE
+    words: UInt32[np.ndarray, "some words"], rows: int, most: int, block: int = 1
 ) -> UInt32[np.ndarray, "tiles size padded"]:
-    """Codes in tiles of the same size, a multiple of `block`; zeros fill up what is missing of `rows` codes.
+    """Codes in tiles of one size, at most `most` and a multiple of `block`; zeros stand for what is missing of `rows`.
 
     Cut with the same numbers, all chunks of a file have one shape, and one program serves them.
     """

@@ -82,11 +82,12 @@ def fingerprint(words: UInt32[Array, "n words"], seed: UInt32[Array, ""] | int) 
 
     Each word is mixed in by MurmurHash3's finaliser (Appleby, public domain), in two lanes of different seed.
     """
-    lanes = jnp.asarray(seed, jnp.uint32) * jnp.uint32(0x9E3779B9) + jnp.array([0x243F6A88, 0x85A308D3], jnp.uint32)
-    state = jnp.broadcast_to(_mix(lanes), (words.shape[0], 2))
+    start = jnp.asarray(seed, jnp.uint32) * jnp.uint32(0x9E3779B9)
+    states = [jnp.broadcast_to(_mix(start + jnp.uint32(lane)), words.shape[:1]) for lane in (0x243F6A88, 0x85A308D3)]
+    # Lane by lane: elementwise over the codes, XLA's CPU backend is several times as fast as over [n, 2].
     for i in range(words.shape[1]):
-        state = _mix((state ^ words[:, i, None]) * jnp.uint32(5) + jnp.uint32(0xE6546B64 + i))
-    return state
+        states = [_mix((state ^ words[:, i]) * jnp.uint32(5) + jnp.uint32(0xE6546B64 + i)) for state in states]
+    return jnp.stack(states, axis=1)
 
 
 @jax.jit

@@ -97,6 +97,45 @@ def cluster_accuracy(
     return hits / (n if count is None else count)
 
 
+@partial(jax.jit, static_argnames=("k", "restarts"))
+def seed(
+    key: Key[Array, ""], words: UInt32[Array, "n words"], k: int, restarts: int, count: Int[Array, ""] | int
+) -> Float[Array, "restarts k bits"]:
+    """Greedy k-means++: of a few candidates drawn by squared distance, the one that lowers the sum most.
+
+    Of bits, the squared Euclidean distance is the Hamming distance.
+
+    Args:
+        key: draws the candidates.
+        words: packed codes.
+        k: centres.
+        restarts: so many times k centres are drawn.
+        count: codes beyond the first so many count as at distance 0 of everything, and so are never drawn.
+    """
+    n = words.shape[0]
+    inside = jnp.arange(n) < count
+    candidates = 2 + int(math.log(k))  # as scikit-learn
+
+    def distances(index: Array) -> Array:  # of the codes at [restarts, c] to all codes: [restarts, c, n]
+        return hamming(words[index.ravel()], words).astype(jnp.float32).reshape(*index.shape, n) * inside
+
+    first_key, key = jax.random.split(key)
+    first = jax.random.randint(first_key, (restarts, 1), 0, count)
+
+    def choose(nearest: Array, key: Array) -> tuple[Array, Array]:
+        cumulated = jnp.cumsum(nearest, 1)
+        mark = jax.random.uniform(key, (restarts, candidates)) * cumulated[:, -1:]
+        drawn = jax.vmap(partial(jnp.searchsorted, side="right"))(cumulated, mark).clip(0, count - 1)
+        lowered = jnp.minimum(nearest[:, None], distances(drawn))
+        best = lowered.sum(-1).argmin(1)
+        row = jnp.arange(restarts)
+        return lowered[row, best], drawn[row, best]
+
+    _, later = jax.lax.scan(choose, distances(first)[:, 0], jax.random.split(key, k - 1))
+    chosen = jnp.concatenate([first, later.T.reshape(restarts, k - 1)], 1)
+    return unpack(words[chosen], words.shape[1] * WORD).astype(jnp.float32)
+
+
 class _Lloyd(NamedTuple):
     """Where all restarts stand after an iteration."""
 
@@ -176,42 +215,13 @@ def _kmeans(
         labels, distances = look(end.centroids)
         return end, labels, distances.sum(1)
 
-    start = _Lloyd(_seed(key, words, k, restarts, there), jnp.zeros(restarts, bool), jnp.zeros((), jnp.int32))
+    start = _Lloyd(seed(key, words, k, restarts, there), jnp.zeros(restarts, bool), jnp.zeros((), jnp.int32))
     race, _, inertia = lloyd(start, min(RACE, max_iterations))
     best = inertia.argmin()
     end, labels, inertia = lloyd(
         _Lloyd(race.centroids[best][None], race.done[best][None], race.iteration), max_iterations
     )
     return KMeansResult(labels[0], end.centroids[0], inertia[0], end.iteration)
-
-
-def _seed(key: Array, words: Array, k: int, restarts: int, count: Array) -> Float[Array, "restarts k bits"]:
-    """Greedy k-means++: of a few candidates drawn by squared distance, the one that lowers the sum most.
-
-    Codes beyond the first `count` count as at distance 0 of everything, and so are never drawn.
-    """
-    n = words.shape[0]
-    inside = jnp.arange(n) < count
-    candidates = 2 + int(math.log(k))  # as scikit-learn
-
-    def distances(index: Array) -> Array:  # of the codes at [restarts, c] to all codes: [restarts, c, n]
-        return hamming(words[index.ravel()], words).astype(jnp.float32).reshape(*index.shape, n) * inside
-
-    first_key, key = jax.random.split(key)
-    first = jax.random.randint(first_key, (restarts, 1), 0, count)
-
-    def choose(nearest: Array, key: Array) -> tuple[Array, Array]:
-        cumulated = jnp.cumsum(nearest, 1)
-        mark = jax.random.uniform(key, (restarts, candidates)) * cumulated[:, -1:]
-        drawn = jax.vmap(partial(jnp.searchsorted, side="right"))(cumulated, mark).clip(0, count - 1)
-        lowered = jnp.minimum(nearest[:, None], distances(drawn))
-        best = lowered.sum(-1).argmin(1)
-        row = jnp.arange(restarts)
-        return lowered[row, best], drawn[row, best]
-
-    _, later = jax.lax.scan(choose, distances(first)[:, 0], jax.random.split(key, k - 1))
-    chosen = jnp.concatenate([first, later.T.reshape(restarts, k - 1)], 1)
-    return unpack(words[chosen], words.shape[1] * WORD).astype(jnp.float32)
 
 
 def _rows(a: Array) -> Array:

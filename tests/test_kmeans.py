@@ -69,7 +69,7 @@ def test_an_empty_cluster_takes_the_farthest_code(monkeypatch):
     bits[10:20, :20] = True
     bits[20:, 20:] = True
     start = jnp.zeros((1, 3, 64)).at[0, 2, :20].set(1)
-    monkeypatch.setattr(module, "_seed", lambda *_: start)
+    monkeypatch.setattr(module, "seed", lambda *_: start)
     monkeypatch.setattr(module, "_kmeans", compiled_anew())
     found = kmeans(KEY, words_of(bits), 3, restarts=1)
     assert found.inertia == 0

@@ -16,6 +16,8 @@ LAYERS = [
         "augment",
         "encoding.dataflow",
         "datafiles",
+        "devices",
+        "distributed",
         "examples",
         "lanes",
         "models",
@@ -48,6 +50,8 @@ LAYERS = [
     ],
     [
         "data",
+        "code_clusters",
+        "code_distances",
         "code_neighbours",
         "conv_codes",
         "properties",
