@@ -81,7 +81,7 @@ def restore(path: Path, like: Any) -> Any:
             f"{path}: claims {claimed / 1e9:,.0f} GB of arrays, and this machine has {memory / 1e9:,.0f} GB of memory; "
             "load it on a larger one, if you trust it"
         )
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like)
     return ocp.load(str((path / "arrays").absolute()), abstract)
 

@@ -43,8 +43,8 @@ def calibrate(
     n, moments = len(data.x), len(config.moments)
     costliest = max(tasks, key=flops)
     program, keys = programs[costliest.block], repeat_keys(config, costliest)
-    order = orders(config, costliest, keys, 0, n)
-    states = [program.init(keys) for _ in range(lanes)]
+    order, keys = data.place.spread((orders(config, costliest, keys, 0, n), keys))
+    states = [data.place.spread(program.init(keys)) for _ in range(lanes)]
     start = time.perf_counter()
     states[0] = jax.block_until_ready(program.epoch(states[0], keys, order, data.x, data.y))[0]
     first_seconds = time.perf_counter() - start

@@ -10,6 +10,7 @@ nothing else: the same programs train and measure them all.
 """
 
 import hashlib
+import itertools
 import os
 import shutil
 import threading
@@ -25,6 +26,7 @@ import xarray as xr
 from jaxhash import checkpoint, device_memory, run_log, runs
 from jaxhash.cost import Cost, calibrate
 from jaxhash.data import Dataset, load, subset, with_label_noise
+from jaxhash.devices import Place, places
 from jaxhash.grid import NUMBERS, RANDOM, SweepConfig
 from jaxhash.lanes import lanes
 from jaxhash.population import Block, plan_blocks
@@ -65,6 +67,7 @@ def run(
     out: str | Path,
     *,
     data_dir: str | Path | None = None,
+    mesh: str = "auto",
     announce: Callable[[Cost], None] | None = None,
     report: Report = lambda progress: None,
     stop: threading.Event | None = None,
@@ -75,6 +78,8 @@ def run(
         config: the grid.
         out: folder of the run. A run that was interrupted, even killed, continues where it stood.
         data_dir: where dataset files are looked up first; `JAXHASH_DATA_DIR` by default.
+        mesh: the devices to use: `auto` (all of this process), `none` (the first), or how many. On CPU the result is
+            the same, bit for bit; docs/cluster.md says how far apart it may be on accelerators.
         announce: told the cost before the sweep starts, unless everything is done already. It takes two epochs and a
             few measurings to estimate.
         report: called after every epoch and every measuring of every task, from the threads that work on them.
@@ -91,6 +96,7 @@ def run(
         Interrupted: after `stop` was set.
         OSError: if something cannot be written, such as on a full disk; the same call continues the run.
     """
+    at = places(mesh)
     data = prepare(config, data_dir)
     config.train.steps_per_epoch(len(data.x_train))
     out = Path(out)
@@ -100,9 +106,9 @@ def run(
         "data": _digest(data),
         "features": data.features,
         "classes": data.num_classes,
-        "tasks": [runs.task_as_json(task) for task in plan(config, data.features, data.num_classes)],
+        "tasks": [runs.task_as_json(task) for task in plan(config, data.features, data.num_classes, at[0])],
         "versions": {name: version(name) for name in ("jaxhash", "jax", "jaxlib", "flax", "optax", "numpy")},
-        "device": jax.devices()[0].device_kind,
+        "device": at[0].devices[0].device_kind,
     }
     with (
         runs.opened(out, description, runs.as_json(SweepConfig())) as noted,
@@ -112,12 +118,12 @@ def run(
         if len({len(task.repeats) for task in tasks}) > 2:
             raise RunError(f"{out / runs.CONFIG}: cut into tasks of more than two sizes; restore it from a copy")
         programs = {block: programs_of(block, config.train) for block in {task.block for task in tasks}}
-        on_device = put_on_device(config, data)
+        on_devices = [put_on_device(config, data, place) for place in at]
         todo = [task for task in tasks if not all(folder_of(config, task, out, e).exists() for e in config.moments)]
         if announce is not None and todo:
-            announce(calibrate(config, todo, programs, on_device, lanes()))
+            announce(calibrate(config, todo, programs, on_devices[0], max(lanes(), len(at))))
         with run_log.opened(out, config, tasks, len(data.x_train), report) as logged:
-            _run_tasks(config, tasks, programs, on_device, out, logged, stop or threading.Event())
+            _run_tasks(config, tasks, programs, on_devices, out, logged, stop or threading.Event())
             found = collect(out)
             save_results(out, found)
         shutil.rmtree(out / runs.PARTIAL, ignore_errors=True)
@@ -144,9 +150,12 @@ def prepare(config: SweepConfig, data_dir: str | Path | None = None) -> Dataset:
     return data
 
 
-def plan(config: SweepConfig, features: int, classes: int) -> list[Task]:
-    """Cut a grid into tasks that suit the default device, the costliest first, so that threads end together."""
-    device = jax.devices()[0]
+def plan(config: SweepConfig, features: int, classes: int, place: Place | None = None) -> list[Task]:
+    """Cut a grid into tasks that suit a place (the first device by default), the costliest first, so that threads end
+    together.
+    """
+    devices = (places("none")[0] if place is None else place).devices
+    device = devices[0]
     parameter_bytes = 16 * features
     sizes = sorted(config.sample_sizes, reverse=True)
     members = [(repeat, size) for repeat in range(config.repeats) for size in sizes or (None,)]
@@ -157,7 +166,7 @@ def plan(config: SweepConfig, features: int, classes: int) -> list[Task]:
         memory = (device.memory_stats() or {}).get("bytes_limit", 8 * 2**30)
         units_per_block = max(int(ACCELERATOR_SHARE * memory) // parameter_bytes, 1)
         units = sum(config.model.units(width) for width in config.widths)
-        at_once = min(max(units_per_block // units, 1), len(members))
+        at_once = min(max(units_per_block // units, 1) * len(devices), len(members))
     blocks = plan_blocks(config.widths, config.model, features, classes, units_per_block=units_per_block)
     return [
         Task(
@@ -186,13 +195,22 @@ def _run_tasks(
     config: SweepConfig,
     tasks: list[Task],
     programs: dict[Block, Programs],
-    data: OnDevice,
+    data: list[OnDevice],
     out: Path,
     report: Report,
     stop: threading.Event,
 ) -> None:
-    with ThreadPoolExecutor(lanes(), thread_name_prefix="lane") as pool:
-        futures = [pool.submit(work, config, task, programs[task.block], data, out, report, stop) for task in tasks]
+    """Work on the tasks in lanes, each of which stays at one of the places where the data is."""
+    lane, turns = threading.local(), itertools.cycle(data)
+
+    def settle() -> None:
+        lane.data = next(turns)
+
+    def one(task: Task) -> None:
+        work(config, task, programs[task.block], lane.data, out, report, stop)
+
+    with ThreadPoolExecutor(max(lanes(), len(data)), thread_name_prefix="lane", initializer=settle) as pool:
+        futures = [pool.submit(one, task) for task in tasks]
         try:
             # Short waits, so that the main thread sees signals.
             while (waited := wait(futures, timeout=0.2, return_when=FIRST_EXCEPTION)).not_done:

@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from jaxtyping import Array, Float, Int
 from jaxhash import checkpoint, runs
 from jaxhash.codes import redundancy_ratio
 from jaxhash.data import Dataset, uniform_inputs
+from jaxhash.devices import Place, gather, row
 from jaxhash.evaluate import Evaluation, make_evaluate
 from jaxhash.grid import SweepConfig
 from jaxhash.population import Block
@@ -54,7 +56,9 @@ Report = Callable[[Progress], None]
 
 
 class OnDevice(NamedTuple):
-    """The data of a sweep, where its programs run."""
+    """The data of a sweep, whole on every device of a place."""
+
+    place: Place
 
     x: Float[Array, "n features"]
     y: Int[Array, " n"]
@@ -63,6 +67,9 @@ class OnDevice(NamedTuple):
     random_x: Float[Array, "test features"] | None
     """Uniform in [-1, 0], if their codes are asked for."""
     num_classes: int
+    labels: Int[Array, " n"]
+    """`y` and `test_y` once more, on no device in particular: codes are measured where they are."""
+    test_labels: Int[Array, " test"]
 
 
 class Programs:
@@ -80,16 +87,23 @@ def programs_of(block: Block, config: TrainConfig) -> Programs:
     return Programs(block, config)
 
 
-def put_on_device(config: SweepConfig, data: Dataset) -> OnDevice:
+def put_on_device(config: SweepConfig, data: Dataset, place: Place) -> OnDevice:
     """The data that the tasks of a sweep share."""
+
+    def put(array: np.ndarray) -> Array:
+        return jax.device_put(array, place.whole)
+
     random = uniform_inputs(len(data.x_test), data.features, seed=config.seed) if config.random_inputs else None
     return OnDevice(
-        x=jnp.asarray(data.x_train),
-        y=jnp.asarray(data.y_train),
-        test_x=jnp.asarray(data.x_test),
-        test_y=jnp.asarray(data.y_test),
-        random_x=None if random is None else jnp.asarray(random),
+        place=place,
+        x=put(data.x_train),
+        y=put(data.y_train),
+        test_x=put(data.x_test),
+        test_y=put(data.y_test),
+        random_x=None if random is None else put(random),
         num_classes=data.num_classes,
+        labels=jnp.asarray(data.y_train),
+        test_labels=jnp.asarray(data.y_test),
     )
 
 
@@ -116,8 +130,9 @@ def work(
             missing.append(epoch)
     if not missing:
         return
-    keys = repeat_keys(config, task)
+    keys, repeats = repeat_keys(config, task), len(task.repeats)
     state, epoch = _resume(task, programs.init, keys, out, latest=missing[0])
+    state, spread_keys = data.place.spread((state, keys))
     saved = time.monotonic()
     for moment in missing:
         while epoch < moment and (active := np.asarray(state.active)).any():
@@ -127,18 +142,17 @@ def work(
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
                 _save_partial(task, state, epoch, out)
                 saved = time.monotonic()
-            order = orders(config, task, keys, epoch, len(data.x))
-            state, losses = programs.epoch(state, keys, order, data.x, data.y)
+            order = data.place.spread(orders(config, task, keys, epoch, len(data.x)))
+            state, losses = programs.epoch(state, spread_keys, order, data.x, data.y)
             epoch += 1
-            report(Progress(task, epoch, np.asarray(losses), active, []))
-        models = []
-        looked = look(task, programs, state, data)
-        for i, m in itertools.product(range(len(task.repeats)), range(len(task.block.widths))):
-            if stop.is_set():
-                _save_partial(task, state, epoch, out)
-                raise Interrupted
-            models.append(numbers_of(config, task, looked, data, i, m) | {"epoch": moment})
-        checkpoint.save(folder_of(config, task, out, moment), (state.params, state.stats), {"models": models})
+            report(Progress(task, epoch, np.asarray(losses)[:repeats], active[:repeats], []))
+        try:
+            models = [found | {"epoch": moment} for found in _measured(config, task, programs, state, data, stop)]
+        except Interrupted:
+            _save_partial(task, state, epoch, out)
+            raise
+        arrays = gather((state.params, state.stats), repeats)
+        checkpoint.save(folder_of(config, task, out, moment), arrays, {"models": models})
         report(Progress(task, moment, np.zeros(0), np.zeros(0), models))
     shutil.rmtree(out / runs.PARTIAL / task.name, ignore_errors=True)
 
@@ -178,18 +192,45 @@ class Looked(NamedTuple):
     epochs: np.ndarray
 
 
+def _measured(
+    config: SweepConfig, task: Task, programs: Programs, state: TrainState, data: OnDevice, stop: threading.Event
+) -> list[dict[str, Any]]:
+    """The numbers of every model of a task; those whose codes lie on different devices are measured side by side."""
+    looked = look(task, programs, state, data)
+
+    def one(i: int, m: int) -> dict[str, Any]:
+        if stop.is_set():
+            raise Interrupted
+        return numbers_of(config, task, looked, data, i, m)
+
+    models = list(itertools.product(range(len(task.repeats)), range(len(task.block.widths))))
+    devices = len(data.place.devices)
+    on_each = -(-len(task.repeats) // devices)
+    with ThreadPoolExecutor(devices) as pool:
+        in_turn = sorted(models, key=lambda at: at[0] % on_each)
+        futures = {at: pool.submit(one, *at) for at in in_turn}
+        return [futures[at].result() for at in models]
+
+
 def look(task: Task, programs: Programs, state: TrainState, data: OnDevice) -> Looked:
-    """Losses, accuracies and codes of all models of a task."""
+    """Losses, accuracies and codes of all models of a task.
+
+    The devices that a CPU is made to have are the same cores: there, what measures the codes is compiled for the first
+    only, and they are moved to it.
+    """
     n = len(data.x)
-    counts = jnp.array(task.examples, jnp.int32) if task.examples else None
+    counts = data.place.spread(np.array(task.examples, np.int32)) if task.examples else None
     rows = rows_to_measure(max(task.examples, default=n), n)
+
+    def evaluation(x: Array, y: Array, counts: Array | None) -> Evaluation:
+        found = programs.evaluate(state.params, state.stats, x, y, counts)
+        return jax.device_put(found, jax.local_devices()[0]) if data.place.on_cpu else found
+
     return Looked(
-        programs.evaluate(state.params, state.stats, data.x[:rows], data.y[:rows], counts),
-        programs.evaluate(state.params, state.stats, data.test_x, data.test_y, None),
+        evaluation(data.x[:rows], data.y[:rows], counts),
+        evaluation(data.test_x, data.test_y, None),
         # The labels do not matter here: only the codes are used.
-        None
-        if data.random_x is None
-        else programs.evaluate(state.params, state.stats, data.random_x, data.test_y, None),
+        None if data.random_x is None else evaluation(data.random_x, data.test_y, None),
         np.asarray(state.diverged),
         np.asarray(state.epochs),
     )
@@ -207,10 +248,10 @@ def numbers_of(config: SweepConfig, task: Task, looked: Looked, data: OnDevice, 
         rows = rows_to_measure(size or len(data.x), len(data.x))
         properties = measure(
             jax.random.fold_in(jax.random.fold_in(config.repeat_key(repeat), 3), width),
-            looked.train.words[m][i][:rows],
-            data.y[:rows],
-            looked.test.words[m][i],
-            data.test_y,
+            row(looked.train.words[m], i)[:rows],
+            data.labels[:rows],
+            row(looked.test.words[m], i),
+            data.test_labels,
             num_classes=data.num_classes,
             assignment=config.assignment,
             count=size,
@@ -223,7 +264,7 @@ def numbers_of(config: SweepConfig, task: Task, looked: Looked, data: OnDevice, 
             **properties._asdict(),
         }
         if looked.random is not None:
-            numbers["random_redundancy"] = redundancy_ratio(looked.random.words[m][i])
+            numbers["random_redundancy"] = redundancy_ratio(row(looked.random.words[m], i))
     coordinates = {"repeat": repeat, "width": width} | ({"examples": size} if size else {})
     return coordinates | numbers | {"epochs": int(looked.epochs[i, m]), "diverged": bool(looked.diverged[i, m])}
 
@@ -234,7 +275,7 @@ def _save_partial(task: Task, state: TrainState, epoch: int, out: Path) -> None:
     path = folder / f"epoch-{epoch}"
     if path in older:
         return
-    checkpoint.save(path, state, {"epoch": epoch})
+    checkpoint.save(path, gather(state, len(task.repeats)), {"epoch": epoch})
     for path in older:
         shutil.rmtree(path, ignore_errors=True)
 

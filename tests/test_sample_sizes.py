@@ -16,6 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 import jaxhash
 from jaxhash import knn, sweep, tasks
 from jaxhash.data import uniform_inputs
+from jaxhash.devices import places
 from jaxhash.kmeans import cluster_accuracy, kmeans
 from jaxhash.knn import knn_predict
 from jaxhash.logistic import fit, predict
@@ -234,7 +235,7 @@ def test_codes_are_measured_in_few_array_sizes():
 def test_sizes_side_by_side_are_the_same_as_alone(grid):
     """On an accelerator sizes are one batch: a task with two of them, against the two tasks it stands for."""
     config, _, _ = grid
-    data = tasks.put_on_device(config, sweep.prepare(config))
+    data = tasks.put_on_device(config, sweep.prepare(config), places("none")[0])
     block = sweep.plan(config, data.x.shape[1], 10)[0].block
     programs = tasks.programs_of(block, config.train)
     together, *alone = (sweep.runs.Task(block, (0,) * len(n), n) for n in ((100, 1150), (100,), (1150,)))

@@ -1,0 +1,97 @@
+"""Where the models of a sweep are trained: the devices of this process, alone or as a mesh.
+
+CPU            a place for every device: tasks are dealt out to them whole, and each runs the program that a single
+               device would run, so that results are the same bits however many devices there are
+accelerators   one place of all devices: the repeats of a task are split between them along the axis `models`
+"""
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
+from jaxtyping import Array
+
+AXIS = "models"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Devices that work on one task together, each on as many of its models."""
+
+    devices: tuple[jax.Device, ...]
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether they are the devices of a CPU, which are made of the same cores."""
+        return self.devices[0].platform == "cpu"
+
+    @property
+    def split(self) -> Sharding:
+        """How arrays lie whose first axis is that of the repeats."""
+        return self._sharding(PartitionSpec(AXIS))
+
+    @property
+    def whole(self) -> Sharding:
+        """How arrays lie that every device needs."""
+        return self._sharding(PartitionSpec())
+
+    def spread(self, tree: T) -> T:
+        """Arrays with the repeats first, split between the devices.
+
+        So that all get as many, the last repeat is trained more than once if it has to be; `gather` drops the copies.
+        """
+        count = len(self.devices)
+
+        def filled(a: Any) -> Any:
+            missing = -len(a) % count
+            return jnp.concatenate([jnp.asarray(a), *[jnp.asarray(a[-1:])] * missing]) if missing else a
+
+        return jax.device_put(jax.tree.map(filled, tree), self.split)
+
+    def _sharding(self, spec: PartitionSpec) -> Sharding:
+        if len(self.devices) == 1:
+            return SingleDeviceSharding(self.devices[0])
+        return NamedSharding(Mesh(self.devices, (AXIS,)), spec)
+
+
+def gather(tree: T, repeats: int) -> T:
+    """What `Place.spread` split: the first so many repeats, on the host."""
+    return jax.tree.map(lambda a: a[:repeats], jax.device_get(tree))
+
+
+def row(array: Array, i: int) -> Array:
+    """Row i of an array whose rows are split between devices, on the device that has it."""
+    for shard in array.addressable_shards:
+        start = shard.index[0].start or 0
+        if start <= i < start + len(shard.data):
+            return shard.data[i - start]
+    raise IndexError(f"row {i} of an array of {len(array)} rows is on no device of this process")
+
+
+def places(mesh: str = "auto") -> list[Place]:
+    """The places of this process.
+
+    Args:
+        mesh: `auto`: on all its devices; `none`: on the first; a number: on the first so many.
+
+    Raises:
+        ValueError: if it is something else, or there are not as many devices.
+    """
+    devices = jax.local_devices()
+    if mesh in ("auto", "none"):
+        count = len(devices) if mesh == "auto" else 1
+    elif mesh.isdecimal() and int(mesh) >= 1:
+        count = int(mesh)
+    else:
+        raise ValueError(f"mesh={mesh!r} is not valid: give auto, none, or a number of devices from 1 on")
+    if count > len(devices):
+        mend = f"give at most {len(devices)}, or auto"
+        if devices[0].platform == "cpu":
+            mend += f"; XLA_FLAGS=--xla_force_host_platform_device_count={count} makes {count} of a CPU"
+        raise ValueError(f"mesh={mesh} is more than the {len(devices)} devices of this process; {mend}")
+    together = Place(tuple(devices[:count]))
+    return [Place((device,)) for device in together.devices] if together.on_cpu else [together]
