@@ -40,7 +40,7 @@ if "clock" in sys.argv:
         now -= 3600 * steps.random()
         return now
     time.time = back
-config = sweep.SweepConfig(widths=(4, 12), repeats=3, snapshots=(0, 15, 30), examples=300, train=TrainConfig(epochs=30))
+config = sweep.SweepConfig(widths=(4, 12), repeats=3, snapshots=(0, 10, 20), examples=300, train=TrainConfig(epochs=20))
 run_sweep(config, Path(sys.argv[1]), None)
 """
 SECONDS = 120
@@ -84,9 +84,9 @@ def wait_until(process, condition):
         time.sleep(0.005)
 
 
-def begun(process, out):
-    """Whether a sweep's process has begun to work on its tasks."""
-    return any(e["event"] == "start" and e["pid"] == process.pid for e in run_log.events(out))
+def since_start(process, out):
+    """What a sweep's process has logged."""
+    return [event for event in run_log.events(out) if event["pid"] == process.pid]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from jaxhash import run_log, status, sweep
 from jaxhash.checkpoint import CheckpointError
 from jaxhash.results import collect
 
-PLACES = 20
+PLACES = 10
 
 
 def damage(path, draw):

@@ -42,7 +42,7 @@ def test_a_sweep_into_a_folder_that_cannot_be_written_to(read_only, capsys):
 @pytest.mark.slow
 def test_a_fit_on_a_full_disk(processes, small_disk, tmp_path):
     (tmp_path / "words").write_text("a\nb\nc\n")
-    disk = small_disk(40_000)
+    disk = small_disk(8_192)
     stopped, said = ended(processes.fit(tmp_path / "words", "--out", disk / "my.hash"))
     assert stopped == 1, said
     assert said[-1].startswith("Error: ")

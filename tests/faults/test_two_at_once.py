@@ -9,10 +9,11 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ended
 
-from jaxhash import run_lock
+from experiments.command import run_sweep
+from jaxhash import cli, run_lock
 from jaxhash.run_lock import InUse, held, holder
+from jaxhash.sweep import SweepConfig
 
 # Not by our code: a process that holds the lock until it is ended.
 HOLD = """
@@ -38,23 +39,20 @@ def note(**changes):
     return json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": "yesterday"} | changes)
 
 
-@pytest.mark.slow
-def test_a_second_sweep(whole, processes, tmp_path):
-    out = tmp_path / "run"
-    out.mkdir()
-    with held(out):
-        before = {path: path.read_bytes() for path in out.iterdir()}
-        stopped, said = ended(processes.sweep(out))
-        assert {path: path.read_bytes() for path in out.iterdir()} == before
-    assert stopped == 1
-    assert [line for line in said if line.startswith("Error")] == said[-1:]
-    assert f"is in use by another process: process {os.getpid()} on {socket.gethostname()} since 20" in said[-1]
+def test_a_second_sweep(tmp_path, other, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "1000")
+    (tmp_path / run_lock.LOCK).write_text(note(pid=other.pid))
+    with pytest.raises(SystemExit) as caught:
+        run_sweep(SweepConfig(), tmp_path, None)
+    assert caught.value.code == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith(f"Error: {tmp_path} is in use by another process: process {other.pid} on ")
+    assert [path.name for path in tmp_path.iterdir()] == [run_lock.LOCK]
+    assert (tmp_path / run_lock.LOCK).read_text() == note(pid=other.pid)
 
 
 def test_a_second_fit(trained, tmp_path, capfd):
     """An existing folder is refused, finished or not."""
-    from jaxhash import cli
-
     (tmp_path / "words").write_text("a\nb\n")
     assert cli.run(cli.Fit(str(tmp_path / "words"), trained.out)) == cli.BAD_INPUT
     assert "exists; give another folder as --out" in capfd.readouterr().err
