@@ -152,6 +152,24 @@ def test_positions_folded_into_the_examples_are_unfolded():
         np.testing.assert_array_equal(code.unpack(), expected)
 
 
+def test_a_state_has_its_examples_on_another_axis_than_its_inputs():
+    def unrolled(w, state, inputs):
+        cell = lambda h, x: (jnp.tanh(h @ w + x), jax.nn.relu(h @ w + x))  # noqa: E731
+        return jax.lax.scan(cell, state, inputs)[1]
+
+    times = SEQUENCES.swapaxes(0, 1)
+    code = jaxhash.encode(unrolled, argnums=(1, 2), batch_axis=(0, 1))(W, X, times)
+    h, bits = X, []
+    for x in times:
+        bits.append(h @ W + x > 0)
+        h = np.tanh(h @ W + x)
+    np.testing.assert_array_equal(code.unpack(), np.concatenate(bits, 1))
+    with pytest.raises(ValueError, match=r"cannot be traced for 8 examples.*\(a state\), name it in argnums"):
+        jaxhash.encode(unrolled, batch_axis=1)(W, X, times)
+    with pytest.raises(ValueError, match=r"batch_axis=\(1,\) gives 1 axes for argnums=\(1, 2\)"):
+        jaxhash.encode(unrolled, argnums=(1, 2), batch_axis=(1,))(W, X, times)
+
+
 def test_parameters_are_the_arguments_before_the_last():
     def apply(params, x, scale=1.0):
         return jax.nn.relu(x @ jax.nn.relu(params["w"]) * scale)

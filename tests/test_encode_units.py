@@ -73,27 +73,31 @@ def test_units_are_called_by_the_activation_they_belong_to(one_bit):
         assert layer.name.endswith(f"/{name}")
 
 
-@pytest.mark.parametrize(
-    ("fn", "corners"),
-    [
-        (jax.nn.hard_tanh, (-1, 1)),
-        (lambda x: jnp.clip(x, -1, 1), (-1, 1)),
-        (jax.nn.hard_sigmoid, (-3, 3)),
-        (jax.nn.hard_swish, (-3, 3)),
-    ],
-)
-def test_a_unit_of_three_pieces_has_a_bit_a_corner(fn, corners):
-    code = jax.jit(jaxhash.encode(fn))(X)
-    np.testing.assert_array_equal(code.unpack().reshape(6, 10, 2), np.stack([corner < X for corner in corners], -1))
+TWO_BITS = {
+    "hard_tanh": (jax.nn.hard_tanh, (-1, 1)),
+    "clip hard_tanh": (lambda x: jnp.clip(x, -1, 1), (-1, 1)),
+    "hard_sigmoid": (jax.nn.hard_sigmoid, (-3, 3)),
+    "relu6 hard_sigmoid": (lambda x: jax.nn.relu6(x + 3) / 6, (-3, 3)),
+    "hard_silu": (jax.nn.hard_swish, (-3, 3)),
+}
 
 
-def test_the_negated_input_is_another_unit():
-    code = jaxhash.encode(lambda x: jax.nn.relu(x) + jax.nn.relu(-x))(X)
-    np.testing.assert_array_equal(code.unpack(), np.concatenate([X > 0, X < 0], 1))
+def test_a_unit_of_three_pieces_has_a_bit_a_corner():
+    codes = coded({name: fn for name, (fn, _) in TWO_BITS.items()})
+    for name, (_, corners) in TWO_BITS.items():
+        bits = codes[name].unpack().reshape(6, 10, 2)
+        np.testing.assert_array_equal(bits, np.stack([corner < X for corner in corners], -1), name)
+        assert codes[name].layers[0].name.endswith("/" + name.split()[-1])
 
 
-def test_pieces_of_one_function_are_one_unit():
-    assert jaxhash.encode(lambda x: jnp.maximum(x, 0) + 0.2 * jnp.minimum(x, 0))(X).num_bits == 10
+def test_pieces_of_one_function_are_one_unit_and_the_negated_input_is_another():
+    fns = {
+        "two": lambda x: jax.nn.relu(x) + jax.nn.relu(-x),
+        "one": lambda x: jnp.maximum(x, 0) + 0.2 * jnp.minimum(x, 0),
+    }
+    codes = coded(fns)
+    np.testing.assert_array_equal(codes["two"].unpack(), np.concatenate([X > 0, X < 0], 1))
+    np.testing.assert_array_equal(codes["one"].unpack(), X > 0)
 
 
 NO_UNIT = {
@@ -135,6 +139,8 @@ SMOOTH = {
     "gelu": jax.nn.gelu,
     "exact gelu": lambda x: jax.nn.gelu(x, approximate=False),
     "silu": jax.nn.silu,
+    "handwritten gelu": lambda x: 0.5 * x * (1 + jax.lax.erf(x / 2**0.5)),
+    "handwritten silu": lambda x: x * jax.lax.logistic(1.7 * x),
     "softplus": jax.nn.softplus,
     "mish": jax.nn.mish,
     "sigmoid": jax.nn.sigmoid,
@@ -155,7 +161,8 @@ def test_a_smooth_activation_is_skipped_unless_its_sign_is_asked_for(smooth, nam
     skipped, signs = smooth
     code = skipped[name]
     assert code.num_bits == 0
-    ((_, reason),) = code.skipped
+    ((place, reason),) = code.skipped
+    assert place.endswith("/" + name.split()[-1])
     assert "smooth" in reason
     code = signs[name]
     np.testing.assert_array_equal(code.unpack(), X > 0)

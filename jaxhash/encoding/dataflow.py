@@ -9,6 +9,7 @@ number known in advance.
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +288,7 @@ def _source(eqn: JaxprEqn, around: str) -> str:
     beyond = False
     frames: list[Any] = [] if traceback is None else traceback.frames
     for frame in frames:
-        name = Path(frame.file_name).name
+        name, own = _file(frame.file_name)
         # Here ends the function traced. What called it is known better from `around`: a jitted function is traced at
         # its first call and found in a cache at the others.
         beyond |= name in _TRACERS
@@ -295,9 +296,16 @@ def _source(eqn: JaxprEqn, around: str) -> str:
             return around
         if frame.file_name == _TRACED_FROM:
             break
-        if not frame.file_name.startswith(_JAX) and name != "contextlib.py":
+        if not own:
             return f"{name}:{frame.line_num}"
     return around
+
+
+@cache
+def _file(path: str) -> tuple[str, bool]:
+    """Its name, and whether its lines say nothing to a user."""
+    name = Path(path).name
+    return name, path.startswith(_JAX) or name == "contextlib.py"
 
 
 def _joined(path: str, scopes: str) -> str:

@@ -37,7 +37,7 @@ def encode(
     winners: bool = False,
     layers: str | Sequence[str] = "*",
     reduce: Reduction | Mapping[str, Reduction] = active,
-    batch_axis: int | None = 0,
+    batch_axis: int | Sequence[int] | None = 0,
     argnums: int | Sequence[int] = -1,
 ) -> Callable[..., Code]:
     """The function that returns the neural code of what `fn` computes.
@@ -55,7 +55,8 @@ def encode(
         reduce: how the pre-activations of a layer become bits (`jaxhash.encoding.reductions`); by default one bit a
             unit. A mapping gives a reduction for each pattern of names, the first that fits; others keep one bit a
             unit.
-        batch_axis: the axis of the example arguments that numbers examples. None: the arguments are one example.
+        batch_axis: the axis of the example arguments that numbers examples, or one for each of `argnums`. None: the
+            arguments are one example.
         argnums: which positional arguments hold the examples, counted from the end if negative. The others are
             parameters; leaves of arguments that are no arrays (flags, functions) are passed on as they are.
 
@@ -83,7 +84,7 @@ def encode_with_output(
     winners: bool = False,
     layers: str | Sequence[str] = "*",
     reduce: Reduction | Mapping[str, Reduction] = active,
-    batch_axis: int | None = 0,
+    batch_axis: int | Sequence[int] | None = 0,
     argnums: int | Sequence[int] = -1,
 ) -> Callable[..., tuple[Any, Code]]:
     """The function that returns what `fn` returns, and its neural code, from one evaluation.
@@ -106,7 +107,7 @@ class _Options:
     winners: bool
     layers: str | Sequence[str]
     reduce: Reduction | Mapping[str, Reduction]
-    batch_axis: int | None
+    batch_axis: int | Sequence[int] | None
     argnums: int | Sequence[int]
 
     def __post_init__(self) -> None:
@@ -128,9 +129,9 @@ class _Options:
 def _encode(
     fn: Callable[..., Any], options: _Options, args: tuple[Any, ...], kwargs: dict[str, Any], *, outputs: bool
 ) -> tuple[Any, Code]:
-    given = _Arguments(args, kwargs, options.argnums)
-    n = None if options.batch_axis is None else given.num_examples(options.batch_axis)
-    traced, output_tree = given.trace(fn, None)
+    given = _Arguments(args, kwargs, options.argnums, options.batch_axis)
+    n = None if options.batch_axis is None else given.num_examples()
+    traced, output_tree = given.trace(fn, twice=False)
     known = [Known(depends=flag) for flag in given.is_example]
     graph = build(traced, known)
     every, skipped = find(graph, by=options.by, winners=options.winners)
@@ -141,7 +142,7 @@ def _encode(
     units, names = [every[i] for i in places], [names[i] for i in places]
     layouts: list[Layout | None] = [None] * len(units)
     if n is not None and units:
-        twice, _ = given.trace(fn, options.batch_axis)
+        twice, _ = given.trace(fn, twice=True)
         others, _ = find(build(twice, known), by=options.by, winners=options.winners)
         if len(others) != len(every):
             raise ValueError(
@@ -167,41 +168,52 @@ def _encode(
 class _Arguments:
     """The arguments of a call: the arrays among their leaves, and how to call with others in their place."""
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], argnums: int | Sequence[int]) -> None:
+    def __init__(
+        self,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        argnums: int | Sequence[int],
+        batch_axis: int | Sequence[int] | None,
+    ) -> None:
         numbers = [argnums] if isinstance(argnums, int) else list(argnums)
         if not all(-len(args) <= number < len(args) for number in numbers):
             raise ValueError(
                 f"argnums={argnums} names an argument that is not there: fn was called with {len(args)} positional "
                 "arguments; give the number of the one that holds the examples"
             )
-        chosen = {number % len(args) for number in numbers}
+        axes = list(batch_axis) if isinstance(batch_axis, Sequence) else [batch_axis or 0] * len(numbers)
+        if len(axes) != len(numbers):
+            raise ValueError(f"batch_axis={batch_axis} gives {len(axes)} axes for argnums={argnums}; give one for each")
+        chosen = {number % len(args): axis for number, axis in zip(numbers, axes, strict=True)}
         self._leaves, self._tree = jax.tree.flatten((args, kwargs))
         owners = [number for number, arg in enumerate(args) for _ in jax.tree.leaves(arg)]
         owners += [-1] * (len(self._leaves) - len(owners))
         self._traced = [isinstance(leaf, jax.Array | np.ndarray | np.generic) for leaf in self._leaves]
         self.arrays = [jnp.asarray(leaf) for leaf, yes in zip(self._leaves, self._traced, strict=True) if yes]
         self.is_example = [owner in chosen for owner, yes in zip(owners, self._traced, strict=True) if yes]
+        self._axes = [chosen.get(owner, 0) for owner, yes in zip(owners, self._traced, strict=True) if yes]
         if not any(self.is_example):
             raise ValueError(f"argnums={argnums}: no array there; give the number of the argument with the examples")
 
-    def num_examples(self, axis: int) -> int:
+    def num_examples(self) -> int:
         """The size of the examples' axis of every example array."""
-        shapes = [array.shape for array, yes in zip(self.arrays, self.is_example, strict=True) if yes]
-        sizes = {shape[axis] if -len(shape) <= axis < len(shape) else None for shape in shapes}
+        found = [(array.shape, self._axes[i]) for i, array in enumerate(self.arrays) if self.is_example[i]]
+        sizes = {shape[axis] if -len(shape) <= axis < len(shape) else None for shape, axis in found}
         (size, *others) = sizes
         if others or size is None:
+            shapes, axes = [shape for shape, _ in found], sorted({axis for _, axis in found})
             raise ValueError(
-                f"the example arguments have shapes {shapes}: each needs the same number of examples on "
-                f"batch_axis={axis}; batch_axis=None takes the arguments as one example"
+                f"the example arguments have shapes {shapes}: each needs the same number of examples on its "
+                f"batch_axis ({', '.join(map(str, axes))}); batch_axis=None takes the arguments as one example"
             )
         return size
 
-    def trace(self, fn: Callable[..., Any], twice: int | None) -> tuple[ClosedJaxpr, Any]:
+    def trace(self, fn: Callable[..., Any], *, twice: bool) -> tuple[ClosedJaxpr, Any]:
         """The jaxpr of `fn` in its arrays, and the structure of its output.
 
         Args:
             fn: the function.
-            twice: trace it for twice as many examples, numbered along this axis.
+            twice: trace it for twice as many examples.
         """
 
         def call(*arrays: Any) -> Any:
@@ -211,16 +223,21 @@ class _Arguments:
             return fn(*args, **kwargs)
 
         avals = [jax.typeof(array) for array in self.arrays]
-        if twice is None:
+        if not twice:
             jaxpr, out = jax.make_jaxpr(call, return_shape=True)(*avals)
             return jaxpr, jax.tree.structure(out)
-        avals = [_doubled(aval, twice) if yes else aval for aval, yes in zip(avals, self.is_example, strict=True)]
+        avals = [
+            _doubled(aval, axis) if yes else aval
+            for aval, axis, yes in zip(avals, self._axes, self.is_example, strict=True)
+        ]
         try:
             return jax.make_jaxpr(call)(*avals), None
         except Exception as error:
+            first = self.is_example.index(True)
             raise ValueError(
-                f"fn cannot be traced for {avals[self.is_example.index(True)].shape[twice]} examples, twice as many "
-                f"as given, so it cannot be said which entries belong to which example; {ONE_BY_ONE}"
+                f"fn cannot be traced for {avals[first].shape[self._axes[first]]} examples, twice as many as given, so "
+                f"it cannot be said which entries belong to which example: where another argument has an entry an "
+                f"example too (a state), name it in argnums; else {ONE_BY_ONE}"
             ) from error
 
 

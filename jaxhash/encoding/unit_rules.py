@@ -23,7 +23,7 @@ goes into a root, a logarithm or a denominator, or that clips the variance E[x^2
 An explicit `jax.nn.relu` is always a unit. Several pieces with the same corner on the same x are one unit.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from typing import NamedTuple
 
 import jax
@@ -43,6 +43,7 @@ _ELEMENTWISE = {
     "integer_pow", "le", "log1p", "logistic", "lt", "max", "min", "mul", "neg", "pow", "select_n", "sign", "square",
     "stop_gradient", "sub", "tanh",
 }  # fmt: skip
+_POLYNOMIAL = {"add", "convert_element_type", "copy", "div", "integer_pow", "mul", "neg", "square", "sub"}
 _ROOTS = {"cbrt", "log", "pow", "rsqrt", "sqrt"}
 _SHAPING = {"broadcast_in_dim", "convert_element_type", "copy", "expand_dims", "reshape", "squeeze", "transpose"}
 _SUMS = {"dot_general", "psum", "psum_invariant", "reduce_sum"}
@@ -167,10 +168,29 @@ def _abs(op: Op) -> Match | None:
 def _smooth(op: Op) -> Match | None:
     if op.primitive not in SMOOTH or not op.inputs[0].floating:
         return None
-    # jax.nn.gelu computes erfc(-x / sqrt(2)): erfc falls where the others rise.
+    gated = _gated(op)
+    if gated is not None:
+        return smooth_call(*gated)
+    # erfc falls where the others rise.
     score = jnp.negative if op.primitive == "erfc" else _plain
     corners = () if op.primitive == "erfc" else (0.0,)
-    return smooth_call(op.primitive, [op.inputs[0]])._replace(score=score, corners=corners)  # type: ignore[union-attr]
+    name = "sigmoid" if op.primitive == "logistic" else op.primitive
+    return smooth_call(name, [op.inputs[0]])._replace(score=score, corners=corners)  # type: ignore[union-attr]
+
+
+def _gated(op: Op) -> tuple[str, list[Value]] | None:
+    """The gate of x times a function of x, as gelu and silu are written: the name of the whole, and x."""
+    name = {"logistic": "silu", "tanh": "gelu", "erf": "gelu", "erfc": "gelu"}.get(op.primitive)
+    for user in _scaled(op.outputs[0]) if name else ():
+        if user.primitive != "mul":
+            continue
+        for value in user.inputs:
+            x = _unscaled(value)
+            if op.primitive == "tanh" and _unscaled(op.inputs[0]) is x:
+                continue  # of x + 0.044715 x^3 it is gelu
+            if _is_function_of(x, op.inputs[0], of=_POLYNOMIAL):
+                return str(name), [x]
+    return None
 
 
 def smooth_call(name: str, inputs: list[Value]) -> Match | None:
@@ -275,6 +295,27 @@ def _guards(value: Value) -> bool:
     return False
 
 
+def _scaled(value: Value) -> Iterator[Op]:
+    """Operations that use a value together with another, also after constants are added to it or multiply it."""
+    for user in value.users:
+        moving = sum(v.depends for v in user.inputs)
+        if moving > 1:
+            yield user
+        elif user.primitive in {"add", "div", "mul", "sub", *_SHAPING}:
+            yield from _scaled(user.outputs[0])
+
+
+def _unscaled(value: Value) -> Value:
+    """The value before it was multiplied by a constant."""
+    value = resolve(value)
+    while value.producer is not None and value.producer.primitive in {"div", "mul"}:
+        moving = [v for v in value.producer.inputs if v.depends]
+        if len(moving) != 1 or all(v.constant is None for v in value.producer.inputs):
+            break
+        value = resolve(moving[0])
+    return value
+
+
 def _divides(value: Value, x: Value) -> bool:
     """Its only use is x / value."""
     return bool(value.users) and all(
@@ -301,8 +342,8 @@ def _is_mean(value: Value) -> bool:
     return producer is not None and producer.primitive in _SUMS
 
 
-def _is_function_of(x: Value, *values: Value) -> bool:
-    """Values computed entry by entry from x, constants and parameters: x is in one of them at least.
+def _is_function_of(x: Value, *values: Value, of: Set[str] = _ELEMENTWISE) -> bool:
+    """Values computed entry by entry (by operations `of`) from x, constants and parameters: x is in one at least.
 
     Roots, logarithms and divisions by x mark a guard, and are no part of such a function.
     """
@@ -316,7 +357,7 @@ def _is_function_of(x: Value, *values: Value) -> bool:
         if value is x or not value.depends:
             continue
         producer = value.producer
-        if producer is None or producer.primitive not in _ELEMENTWISE:
+        if producer is None or producer.primitive not in of:
             return False
         if producer.primitive == "div" and producer.inputs[1].depends:
             return False

@@ -89,6 +89,8 @@ def find(graph: Graph, *, by: str, winners: bool) -> tuple[list[Unit], list[Skip
         if found is None:
             continue
         kind = next((call for call in op.calls if call in _ACTIVATIONS), found.kind)
+        if kind == "relu6" and len(found.corners) > 1:  # of v + 3
+            kind = found.kind
         wanted = not found.asks or (winners if found.asks == ASK_WINNERS else by == "sign")
         if not wanted or not found.values:
             skipped.append(Skipped(_name(op, kind), found.asks))
