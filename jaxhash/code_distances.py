@@ -89,12 +89,20 @@ def _count(
     size, bits = rows.shape[1], queries.shape[0] * WORD
     index, query = jnp.arange(size)[:, None], jnp.arange(queries.shape[1])
 
-    def add(tile: Array, table: Array) -> Array:
+    def distances(tile: Array) -> Array:
         row = tile * size + index
         pair = (row > first + query) & (row < end) & (query < count)
         # What is no pair is counted where no distance is, and cut off.
-        distance = jnp.where(pair, code_tiles.distances(rows[tile], queries), bits + 1)
-        return table.at[distance.ravel()].add(1)
+        return jnp.where(pair, code_tiles.distances(rows[tile], queries), bits + 1)
 
-    table = jnp.zeros(bits + 2, jnp.int32)
-    return jax.lax.fori_loop(jnp.maximum(first, 0) // size, (end + size - 1) // size, add, table)[:-1]
+    def count_them(table: Array, distance: Array) -> Array:
+        return table.at[distance.ravel()].add(1, mode="promise_in_bounds")
+
+    def step(tile: Array, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        # Counted a step after they are made: else XLA works out each distance inside the loop that counts, one by one.
+        table, distance = state
+        return count_them(table, distance), distances(tile)
+
+    begin = jnp.maximum(first, 0) // size
+    state = jnp.zeros(bits + 2, jnp.int32), distances(begin)
+    return count_them(*jax.lax.fori_loop(begin + 1, (end + size - 1) // size, step, state))[:-1]
