@@ -170,7 +170,7 @@ def writing(path: Path, n: int, layers: Sequence[Layer]) -> Iterator[Append]:
 
 
 def load(path: str | Path) -> CodeFile:
-    """The codes in a file.
+    """The codes in a file. Only headers are read: what they say is held against the size of the file.
 
     Args:
         path: of the .npy.
@@ -183,17 +183,26 @@ def load(path: str | Path) -> CodeFile:
     try:
         description = json.loads(_header_of(path).read_text())
         layers = tuple(Layer(str(layer["name"]), int(layer["bits"])) for layer in description["layers"])
-        words = np.load(path, mmap_mode="r")
+        num_bits = description["num_bits"]
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+            bytes_here = path.stat().st_size - file.tell()
     except FileNotFoundError as error:
         raise CheckpointError(f"{error.filename}: no codes here, or not whole; {mend}") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: cannot be read ({error}); {mend}") from None
-    codes = CodeFile(path, len(words), layers)
-    expected = (codes.n, codes.num_words)
-    if words.dtype != np.uint32 or words.shape != expected or codes.num_bits != description.get("num_bits"):
+    codes = CodeFile(path, shape[0] if shape else 0, layers)
+    sound = all(layer.bits >= 1 for layer in layers) and codes.num_bits == num_bits and layers
+    if not sound or by_columns or dtype != np.dtype("<u4") or shape != (codes.n, codes.num_words):
         raise CheckpointError(
-            f"{path}: holds {words.dtype} {list(words.shape)}, but its description says "
-            f"{codes.num_bits} bits in {codes.num_words} uint32 words a row; {mend}"
+            f"{path}: holds {dtype} {list(shape)}, but its description says "
+            f"{num_bits} bits in {codes.num_words} uint32 words a row; {mend}"
+        )
+    if bytes_here != codes.n * codes.num_words * 4:
+        raise CheckpointError(
+            f"{path}: {bytes_here:,} bytes of codes, but {codes.n:,} rows of {codes.num_words} words "
+            f"take {codes.n * codes.num_words * 4:,}; {mend}"
         )
     return codes
 

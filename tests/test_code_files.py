@@ -67,6 +67,17 @@ def test_what_is_not_written_whole_is_not_there(tmp_path, words):
         lambda path: path.with_suffix(".json").write_text('{"num_bits": 75, "layers": [{"name": "a", "bits": 75}]}'),
         lambda path: path.with_suffix(".json").write_text('{"num_bits": 3, "layers": [{"name": "a", "bits": 128}]}'),
         lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: path.write_bytes(path.read_bytes() + b"more"),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"(11, 4)", b"(99, 4)")),
+        lambda path: path.write_bytes(
+            path.read_bytes().replace(b"(11, 4), }" + 15 * b" ", b"(4611686018427387904, 4)}")
+        ),
+        lambda path: path.write_bytes(path.read_bytes().replace(b"False", b"True ")),
+        lambda path: path.write_bytes(b"no array"),
+        lambda path: path.with_suffix(".json").write_text('{"num_bits": 0, "layers": []}'),
+        lambda path: path.with_suffix(".json").write_text(
+            '{"num_bits": 75, "layers": [{"name": "a", "bits": 140}, {"name": "b", "bits": -65}]}'
+        ),
         lambda path: np.save(path, np.zeros((11, 4))),
     ],
 )
