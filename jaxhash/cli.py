@@ -27,7 +27,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jaxhash import device_memory, signals, status
+from jaxhash import device_memory, signals, status, tensorboard
 from jaxhash.hashing import export, hasher, keys, perfect
 from jaxhash.hashing.latent import LatentConfig
 from jaxhash.hashing.perfect import FitConfig, NotPerfect
@@ -112,6 +112,9 @@ class StatusOf:
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
     """Folder of the sweep, in progress or finished. It is only read."""
+    tensorboard: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Write what the log says so far into this new folder too, as scalars for TensorBoard; needs tensorboardX
+    (pip install "jaxhash[tensorboard]")."""
 
 
 Command = (
@@ -137,7 +140,7 @@ def run(command: Fit | Hash | Info | Export | StatusOf) -> int:
     """Run a command; its exit status."""
     try:
         if isinstance(command, StatusOf):
-            return _print_rows(status.table(command.run, status.status(command.run)))
+            return _status(command)
         if command.compile_cache is not None:
             _keep_compiled(command.compile_cache)
         if isinstance(command, Fit):
@@ -270,6 +273,14 @@ def _info(command: Info) -> int:
     rows["seed"] = str(found.seed)
     settings = found.config.get(found.config.get("method", ""), {})
     rows["trained with"] = ", ".join(f"{name}={value}" for name, value in settings.items())
+    return _print_rows(rows)
+
+
+def _status(command: StatusOf) -> int:
+    rows = status.table(command.run, status.status(command.run))
+    if command.tensorboard is not None:
+        written = tensorboard.write_scalars(command.run, command.tensorboard)
+        rows["tensorboard"] = f"{written:,} scalars in {command.tensorboard}"
     return _print_rows(rows)
 
 

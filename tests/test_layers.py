@@ -97,7 +97,7 @@ LAYERS = [
         "hashing.meta",
     ],
     ["cost", "run_log"],
-    ["status", "sweep"],
+    ["status", "sweep", "tensorboard"],
     ["cli", "hash_plots", "layer_properties", "variants"],
     ["effects", "phase_plots", "variant_plots"],
 ]

@@ -1,7 +1,9 @@
 import json
 import os
 import shutil
+import struct
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
@@ -19,9 +21,10 @@ def half(trained, tmp_path):
     (out / runs.PARTIAL / second.name / "epoch-2").mkdir(parents=True)
     lines = [
         {"event": "start", "seconds": 0.0, "steps_per_epoch": 40},
-        {"event": "epoch", "seconds": 4.0, "task": first.name, "epoch": 8, "model_steps_per_second": 60.0},
+        {"event": "epoch", "seconds": 4.0, "task": first.name, "epoch": 8, "model_steps_per_second": 60.0}
+        | {"model_steps": 480, "active": 3},
         {"event": "epoch", "seconds": 9.0, "task": second.name, "epoch": 3, "model_steps_per_second": 50.0}
-        | {"loss_mean": 1.25},
+        | {"model_steps": 900, "active": 3, "loss_mean": 1.25},
     ]
     text = "".join(json.dumps(line | {"time": "2026-01-02T03:04:05+00:00", "pid": 1}) + "\n" for line in lines)
     (out / run_log.LOG).write_text(text + '{"event": "epo')
@@ -103,3 +106,38 @@ def test_folders_that_are_no_runs_get_one_line(tmp_path, capsys, monkeypatch):
         said = capsys.readouterr().err
         assert message in said
         assert said.count("\n") == 1
+
+
+def scalars(folder):
+    """What TensorBoard's event files hold: records of length, checksum, data, checksum (the TFRecord format)."""
+    event_pb2 = pytest.importorskip("tensorboardX.proto.event_pb2")
+    (path,) = folder.glob("events.out.tfevents.*")
+    data, found = path.read_bytes(), []
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        event = event_pb2.Event.FromString(data[12 : 12 + length])
+        found += [(value.tag, event.step, value.simple_value, event.wall_time) for value in event.summary.value]
+        data = data[16 + length :]
+    return found
+
+
+def test_scalars_for_tensorboard(half, tmp_path, capsys):
+    pytest.importorskip("tensorboardX")
+    assert cli.run(cli.StatusOf(half, tmp_path / "board")) == cli.OK
+    assert "5 scalars in" in capsys.readouterr().out
+    first, second = (task.name for task in runs.tasks_of(runs.read_description(half)))
+    then = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp()
+    assert scalars(tmp_path / "board") == [
+        ("model_steps_per_second", n, v, then) for n, v in ((480, 60.0), (900, 50.0))
+    ]
+    assert scalars(tmp_path / "board" / second) == [("loss/mean", 3, 1.25, then), ("models_training", 3, 3.0, then)]
+    assert scalars(tmp_path / "board" / first) == [("models_training", 8, 3.0, then)]
+    assert cli.run(cli.StatusOf(half, tmp_path / "board")) == cli.BAD_INPUT
+    assert "board exists; give a new folder" in capsys.readouterr().err
+
+
+def test_scalars_without_the_package_that_writes_them(half, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    assert cli.run(cli.StatusOf(half, tmp_path / "board")) == cli.BAD_INPUT
+    assert capsys.readouterr().err.endswith('pip install "jaxhash[tensorboard]"\n')
+    assert not (tmp_path / "board").exists()
