@@ -97,7 +97,7 @@ def test_folders_that_are_no_runs_get_one_line(tmp_path, capsys, monkeypatch):
     (tmp_path / "other").mkdir()
     other = {"config": {"network": "vgg"}, "features": 1, "classes": 2, "tasks": []}
     (tmp_path / "other" / runs.CONFIG).write_text(json.dumps(other))
-    messages = {name: "is not the folder of a sweep" for name in ("missing", "empty")}
+    messages = dict.fromkeys(("missing", "empty"), "is not the folder of a sweep")
     for name, message in (messages | {"other": "does not describe a sweep"}).items():
         monkeypatch.setattr(sys, "argv", ["jaxhash", "status", str(tmp_path / name)])
         with pytest.raises(SystemExit) as caught:
