@@ -229,10 +229,10 @@ def figures(
 def agreement(base: CodeFile, queries: CodeFile, answers: dict[str, Any], peers: dict[str, Any]) -> list[str]:
     """What the peers' answers say of ours, in sentences."""
     own, (rows, inverse, sizes) = answers["distinct codes, groups"], peers["NumPy, groups too distinct codes, groups"]
-    # The same partition: our groups and NumPy's are in step at every code.
+    # The same partition: each of NumPy's groups has one of ours, no two the same.
     numbers = np.full(len(rows), -1, np.int64)
     numbers[inverse.ravel()] = own.group
-    same = len(own.first) == len(rows) and (numbers[inverse.ravel()] == own.group).all()
+    same = len(own.first) == len(rows) == len(np.unique(own.group)) and (numbers[inverse.ravel()] == own.group).all()
     same = bool(same and (own.sizes[numbers] == sizes).all())
     sentences = [
         f"{len(own.first):,} distinct codes, {len(rows):,} by NumPy; the groups are {'' if same else 'NOT '}the same"

@@ -33,7 +33,7 @@ def fingerprints(codes: CodeRows) -> UInt64[np.ndarray, " n"]:
     """
     rows = codes.rows_at_a_time
     found = [np.asarray(_fingerprints(jnp.asarray(_padded(words, rows))))[: len(words)] for _, words in codes.chunks()]
-    return np.ascontiguousarray(np.concatenate(found)).view(np.uint64)[:, 0]
+    return np.concatenate([np.zeros((0, 2), np.uint32), *found]).view(np.uint64)[:, 0]
 
 
 class Groups(NamedTuple):

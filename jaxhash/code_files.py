@@ -60,7 +60,7 @@ class CodeRows(ABC):
 
     def chunks(self) -> Iterator[tuple[int, UInt32[np.ndarray, "rows words"]]]:
         """All codes in order, `rows_at_a_time` at a time but for the last; each with the index of its first row."""
-        for start in range(0, self.n, self.rows_at_a_time):
+        for start in range(0, self.n, max(self.rows_at_a_time, 1)):
             yield start, self.rows(slice(start, start + self.rows_at_a_time))
 
 

@@ -174,11 +174,19 @@ def test_k_majority_is_a_loop_of_votes(codes, bits):
 
 
 def test_a_cluster_without_codes_keeps_its_centre():
-    words = np.zeros((20, 3), np.uint32)
-    words[:3] = 2**32 - 1
-    found = code_clusters.k_majority(KEY, CodeArray(words), 5, restarts=1)
+    words = np.zeros((N, 3), np.uint32)
+    words[:300] = 2**32 - 1
+    found = code_clusters.k_majority(KEY, CodeArray(words), 6, sample=256, restarts=5)
     assert found.cost == 0
-    assert set(found.labels[:3]).isdisjoint(found.labels[3:])
+    assert set(found.labels[:300]).isdisjoint(found.labels[300:])
+    assert found.centres.shape == (6, 3)
+
+
+def test_no_codes_have_no_groups_and_no_neighbours(codes):
+    none = CodeArray(np.zeros((0, 3), np.uint32))
+    assert [len(part) for part in code_analytics.groups(none)] == [0, 0, 0]
+    assert [found.shape for found in nearest(codes, none, k=2)] == [(0, 2), (0, 2)]
+    assert code_distances.histogram(none).sum() == 0
 
 
 def test_clusters_that_cannot_be_are_refused(codes):
