@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from jaxhash import checkpoint, runs
+from jaxhash.checkpoint import CheckpointError
 from jaxhash.grid import NUMBERS, RANDOM
 
 STATE = {"epochs": "epochs trained", "diverged": "1 where the training loss left the finite numbers"}
@@ -40,6 +41,11 @@ def collect(out: Path) -> xr.Dataset:
                 at = tuple(values.index(entry[name]) for name, (values, _) in axes.items())
                 for name in attributes:
                     table[name][at] = entry[name]
+    try:
+        versions = json.dumps(description["versions"])
+        noted = {"data": description["data"], "versions": versions, "device": description["device"]}
+    except KeyError as error:
+        raise CheckpointError(f"{out / runs.CONFIG}: damaged ({error} is missing); restore it from a copy") from None
     return xr.Dataset(
         {name: (tuple(axes), table[name], {"long_name": meaning}) for name, meaning in attributes.items()},
         coords={
@@ -48,9 +54,7 @@ def collect(out: Path) -> xr.Dataset:
         },
         attrs={
             "config": json.dumps(config),
-            "data": description["data"],
-            "versions": json.dumps(description["versions"]),
-            "device": description["device"],
+            **noted,
             "seed": config["seed"],
         },
     )

@@ -12,8 +12,10 @@ All but the last two are written whole or not at all.
 """
 
 import dataclasses
+import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,7 +92,7 @@ def opened(out: Path, description: dict[str, Any], defaults: dict[str, Any] | No
         if path.exists():
             noted = read_description(out)
             known = noted | {"config": _completed(noted["config"], defaults or {})}
-            differing = _differences(known, description, ("config", "data"))
+            differing = _differences(known, description, ("config", "data", "features", "classes"))
             if differing:
                 raise RunError(
                     f"{out} belongs to another configuration ({'; '.join(differing)}); nothing was changed. "
@@ -120,16 +122,35 @@ def read_description(out: Path) -> dict[str, Any]:
 
 
 def tasks_of(description: dict[str, Any]) -> list[Task]:
-    """The tasks that a run was cut into when it began."""
-    model = ModelConfig(**description["config"]["model"])
-    return [
-        Task(
-            Block(tuple(task["widths"]), model, description["features"], description["classes"]),
-            tuple(task["repeats"]),
-            tuple(task.get("examples", ())),
-        )
-        for task in description["tasks"]
-    ]
+    """The tasks that a run was cut into when it began.
+
+    Raises:
+        CheckpointError: if they are not the grid's, each model in one of them.
+    """
+    try:
+        config = description["config"]
+        model = ModelConfig(**config["model"])
+        tasks = [
+            Task(
+                Block(tuple(task["widths"]), model, description["features"], description["classes"]),
+                tuple(task["repeats"]),
+                tuple(task.get("examples", ())),
+            )
+            for task in description["tasks"]
+        ]
+        sizes = config.get("sample_sizes") or [None]
+        grid = list(itertools.product(range(config["repeats"]), sizes, config["widths"]))
+        cut = [
+            (repeat, size, width)
+            for task in tasks
+            for repeat, size in zip(task.repeats, task.examples or (None,) * len(task.repeats), strict=True)
+            for width in task.block.widths
+        ]
+        if Counter(grid) != Counter(cut):
+            raise ValueError("the tasks are not the grid's")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{CONFIG}: does not describe a sweep ({error!r}); restore it from a copy") from None
+    return tasks
 
 
 def task_as_json(task: Task) -> dict[str, Any]:
