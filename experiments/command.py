@@ -18,6 +18,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from experiments.machines import ONE_PROCESS, Machines
 from jaxhash import signals, sweep
 from jaxhash.sweep import NUMBERS, SweepConfig
 
@@ -67,15 +68,34 @@ def title_of(config: SweepConfig) -> str:
     return f"{Path(config.dataset).stem}, {layers}, {config.repeats} repeat{'s' if config.repeats > 1 else ''}"
 
 
-def run_sweep(config: SweepConfig, out: Path, data_dir: Path | None) -> xr.Dataset:
+def run_sweep(config: SweepConfig, out: Path, data_dir: Path | None, machines: Machines = ONE_PROCESS) -> xr.Dataset:
     """`sweep.run` for a person at a terminal: live progress, Ctrl-C that saves, errors in one line.
+
+    Of several processes the first returns, and goes on with the results; the others end here.
 
     Exits as `interruptible` does.
     """
     sweep.one_thread_a_lane()
     console = Console(stderr=True)
-    with interruptible(out, console) as stop, Display(config, console) as display:
-        return sweep.run(config, out, data_dir=data_dir, announce=display.announce, report=display.update, stop=stop)
+    with interruptible(out, console) as stop, machines.joined() as group:
+        if group is not None and group.index > 0:
+            console.print(
+                f"Process {group.index} of {group.count} helps process 0, which shows the progress of its own."
+            )
+            sweep.run(config, out, data_dir=data_dir, mesh=machines.mesh, group=group, stop=stop)
+            console.print(f"Process {group.index} is done; process 0 has the results.")
+            sys.exit(0)
+        with Display(config, console) as display:
+            return sweep.run(
+                config,
+                out,
+                data_dir=data_dir,
+                mesh=machines.mesh,
+                group=group,
+                announce=display.announce,
+                report=display.update,
+                stop=stop,
+            )
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import tyro
 
 from experiments import paper
 from experiments.command import conclude, option, parse, run_sweep, title_of
+from experiments.machines import Machines
 from jaxhash import plots
 from jaxhash.sweep import SweepConfig
 
@@ -31,6 +32,7 @@ class Config:
     """
 
     sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
+    machines: tyro.conf.OmitArgPrefixes[Machines] = field(default_factory=Machines)
     out: Path | None = None
     """Folder of the run (default: runs/model_capacity-<dataset>). A run that stands there is continued."""
     data_dir: Path | None = None
@@ -42,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     dataset = option(arguments, "dataset", "digits")
     config = parse(Config(sweep=paper.capacity(dataset)), __doc__, arguments)
     out = config.out or Path("runs") / f"model_capacity-{Path(dataset).stem}"
-    results = run_sweep(config.sweep, out, config.data_dir)
+    results = run_sweep(config.sweep, out, config.data_dir, config.machines)
     title, picture = title_of(config.sweep), out / "model_capacity.png"
     plots.save(plots.capacity(results, title), picture)
     conclude(results, title, picture)

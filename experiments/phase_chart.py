@@ -24,6 +24,7 @@ from rich.table import Table
 
 from experiments import paper
 from experiments.command import option, parse, run_sweep, title_of
+from experiments.machines import Machines
 from jaxhash import checkpoint, phase_plots, plots
 from jaxhash.regimes import NAMES, SUFFICIENT, Thresholds, chart
 from jaxhash.sweep import SweepConfig
@@ -37,6 +38,7 @@ class Config:
     """The regime of codes by width, training time and sample size."""
 
     sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
+    machines: tyro.conf.OmitArgPrefixes[Machines] = field(default_factory=Machines)
     thresholds: tyro.conf.OmitArgPrefixes[Thresholds] = field(default_factory=Thresholds)
     panels: Literal["examples", "epoch"] = "examples"
     """What a column of the figure stands for: a sample size, or a training time."""
@@ -55,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
     dataset = option(arguments, "dataset", "digits")
     config = parse(Config(sweep=default(dataset, option(arguments, "epochs", 20))), __doc__, arguments)
     out = config.out or Path("runs") / f"phase_chart-{Path(dataset).stem}"
-    found = chart(run_sweep(config.sweep, out, config.data_dir), config.thresholds)
+    found = chart(run_sweep(config.sweep, out, config.data_dir, config.machines), config.thresholds)
     checkpoint.write_bytes(out / "phase_chart.nc", bytes(found.to_netcdf(engine="scipy")))
     checkpoint.write_text(out / "phase_chart.csv", found.to_dataframe().reset_index().to_csv(index=False))
     picture = out / "phase_chart.png"

@@ -20,6 +20,7 @@ import tyro
 
 from experiments import paper
 from experiments.command import conclude, option, parse, run_sweep, title_of
+from experiments.machines import Machines
 from jaxhash import plots
 from jaxhash.sweep import SweepConfig
 from jaxhash.train import TrainConfig
@@ -43,6 +44,7 @@ class Config:
     """
 
     sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
+    machines: tyro.conf.OmitArgPrefixes[Machines] = field(default_factory=Machines)
     out: Path | None = None
     """Folder of the run (default: runs/sample_size-<dataset>). A run that stands there is continued."""
     data_dir: Path | None = None
@@ -60,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     dataset = option(arguments, "dataset", "digits")
     config = parse(Config(sweep=default(dataset)), __doc__, arguments)
     out = config.out or Path("runs") / f"sample_size-{Path(dataset).stem}"
-    results = run_sweep(config.sweep, out, config.data_dir)
+    results = run_sweep(config.sweep, out, config.data_dir, config.machines)
     title, picture = title_of(config.sweep), out / "sample_size.png"
     plots.save(plots.against(results, "examples", PANELS, title), picture)
     conclude(results, title, picture)

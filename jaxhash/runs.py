@@ -90,19 +90,28 @@ def opened(out: Path, description: dict[str, Any], defaults: dict[str, Any] | No
     out.mkdir(parents=True, exist_ok=True)
     with run_lock.held(out):
         if path.exists():
-            noted = read_description(out)
-            known = noted | {"config": _completed(noted["config"], defaults or {})}
-            differing = _differences(known, description, ("config", "data", "features", "classes"))
-            if differing:
-                raise RunError(
-                    f"{out} belongs to another configuration ({'; '.join(differing)}); nothing was changed. "
-                    "Give another --out, or delete the folder"
-                )
-            description = noted
+            description = noted(out, description, defaults)
             checkpoint.remove_drafts(out)
         else:
             checkpoint.write_text(path, json.dumps(description, indent=1))
         yield description
+
+
+def noted(out: Path, description: dict[str, Any], defaults: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What a run noted when it began, once it was found to be the one described; arguments as of `opened`.
+
+    Raises:
+        RunError: if it is another.
+    """
+    there = read_description(out)
+    known = there | {"config": _completed(there["config"], defaults or {})}
+    differing = _differences(known, description, ("config", "data", "features", "classes"))
+    if differing:
+        raise RunError(
+            f"{out} belongs to another configuration ({'; '.join(differing)}); nothing was changed. "
+            "Give another --out, or delete the folder"
+        )
+    return there
 
 
 def read_description(out: Path) -> dict[str, Any]:

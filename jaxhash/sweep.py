@@ -14,10 +14,12 @@ import itertools
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -27,6 +29,7 @@ from jaxhash import checkpoint, device_memory, run_log, runs
 from jaxhash.cost import Cost, calibrate
 from jaxhash.data import Dataset, load, subset, with_label_noise
 from jaxhash.devices import Place, places
+from jaxhash.distributed import Group, appear
 from jaxhash.grid import NUMBERS, RANDOM, SweepConfig
 from jaxhash.lanes import lanes
 from jaxhash.population import Block, plan_blocks
@@ -68,6 +71,7 @@ def run(
     *,
     data_dir: str | Path | None = None,
     mesh: str = "auto",
+    group: Group | None = None,
     announce: Callable[[Cost], None] | None = None,
     report: Report = lambda progress: None,
     stop: threading.Event | None = None,
@@ -80,6 +84,7 @@ def run(
         data_dir: where dataset files are looked up first; `JAXHASH_DATA_DIR` by default.
         mesh: the devices to use: `auto` (all of this process), `none` (the first), or how many. On CPU the result is
             the same, bit for bit; docs/cluster.md says how far apart it may be on accelerators.
+        group: the processes that run this together, each with this call and the same `out`; by default this one alone.
         announce: told the cost before the sweep starts, unless everything is done already. It takes two epochs and a
             few measurings to estimate.
         report: called after every epoch and every measuring of every task, from the threads that work on them.
@@ -94,12 +99,29 @@ def run(
             written then.
         OutOfMemory: (a ValueError) if the models do not fit into the device's memory; what is done is saved.
         Interrupted: after `stop` was set.
+        ProcessLost: (an OSError) if another process of the group died, or stopped.
         OSError: if something cannot be written, such as on a full disk; the same call continues the run.
     """
-    at = places(mesh)
+    stop = threading.Event() if stop is None else stop
+    if group is not None:
+        with group.sweep(stop):
+            return _run(config, Path(out), data_dir, mesh, group, announce, report, stop)
+    return _run(config, Path(out), data_dir, mesh, None, announce, report, stop)
+
+
+def _run(
+    config: SweepConfig,
+    out: Path,
+    data_dir: str | Path | None,
+    mesh: str,
+    group: Group | None,
+    announce: Callable[[Cost], None] | None,
+    report: Report,
+    stop: threading.Event,
+) -> xr.Dataset:
+    at, first = places(mesh), group is None or group.index == 0
     data = prepare(config, data_dir)
     config.train.steps_per_epoch(len(data.x_train))
-    out = Path(out)
     description = {
         "format": checkpoint.FORMAT,
         "config": runs.as_json(config),
@@ -111,7 +133,7 @@ def run(
         "device": at[0].devices[0].device_kind,
     }
     with (
-        runs.opened(out, description, runs.as_json(SweepConfig())) as noted,
+        _opened(out, description, group, stop) as noted,
         device_memory.explained(OUT_OF_MEMORY),
     ):
         tasks = runs.tasks_of(noted)
@@ -122,12 +144,38 @@ def run(
         todo = [task for task in tasks if not all(folder_of(config, task, out, e).exists() for e in config.moments)]
         if announce is not None and todo:
             announce(calibrate(config, todo, programs, on_devices[0], max(lanes(), len(at))))
-        with run_log.opened(out, config, tasks, len(data.x_train), report) as logged:
-            _run_tasks(config, tasks, programs, on_devices, out, logged, stop or threading.Event())
+        with ExitStack() as log:
+            if first:
+                report = log.enter_context(run_log.opened(out, config, tasks, len(data.x_train), report))
+            _run_tasks(config, tasks, programs, on_devices, out, group, report, stop)
+            if group is not None:
+                group.meet("done", stop)
+                appear(folder_of(config, task, out, e) for task in tasks for e in config.moments)
             found = collect(out)
-            save_results(out, found)
-        shutil.rmtree(out / runs.PARTIAL, ignore_errors=True)
+            if first:
+                save_results(out, found)
+        if first:
+            shutil.rmtree(out / runs.PARTIAL, ignore_errors=True)
+        if group is not None:
+            group.meet("saved", stop)
         return found
+
+
+@contextmanager
+def _opened(
+    out: Path, description: dict[str, Any], group: Group | None, stop: threading.Event
+) -> Iterator[dict[str, Any]]:
+    """The folder of a run: opened by the first process of a group, and known to the others then."""
+    defaults = runs.as_json(SweepConfig())
+    if group is None or group.index == 0:
+        with runs.opened(out, description, defaults) as noted:
+            if group is not None:
+                group.meet("opened", stop)
+            yield noted
+    else:
+        group.meet("opened", stop)
+        appear([out / runs.CONFIG])
+        yield runs.noted(out, description, defaults)
 
 
 def prepare(config: SweepConfig, data_dir: str | Path | None = None) -> Dataset:
@@ -197,6 +245,7 @@ def _run_tasks(
     programs: dict[Block, Programs],
     data: list[OnDevice],
     out: Path,
+    group: Group | None,
     report: Report,
     stop: threading.Event,
 ) -> None:
@@ -207,7 +256,10 @@ def _run_tasks(
         lane.data = next(turns)
 
     def one(task: Task) -> None:
-        work(config, task, programs[task.block], lane.data, out, report, stop)
+        done = all(folder_of(config, task, out, epoch).exists() for epoch in config.moments)
+        # What is done is reported by all.
+        if done or group is None or group.claim(task.name):
+            work(config, task, programs[task.block], lane.data, out, report, stop)
 
     with ThreadPoolExecutor(max(lanes(), len(data)), thread_name_prefix="lane", initializer=settle) as pool:
         futures = [pool.submit(one, task) for task in tasks]

@@ -219,7 +219,7 @@ def look(task: Task, programs: Programs, state: TrainState, data: OnDevice) -> L
     only, and they are moved to it.
     """
     n = len(data.x)
-    counts = data.place.spread(np.array(task.examples, np.int32)) if task.examples else None
+    counts = data.place.spread(jnp.array(task.examples, jnp.int32)) if task.examples else None
     rows = rows_to_measure(max(task.examples, default=n), n)
 
     def evaluation(x: Array, y: Array, counts: Array | None) -> Evaluation:

@@ -35,7 +35,7 @@ def results_of(config):
 def test_a_command_runs_its_grid_and_leaves_figure_and_table(module, picture, tmp_path, monkeypatch, capfd):
     asked = []
 
-    def run_sweep(config, out, data_dir):
+    def run_sweep(config, out, data_dir, machines):
         out.mkdir()
         asked.append(config)
         return results_of(config)
