@@ -23,8 +23,9 @@ from jaxhash import checkpoint
 from jaxhash.checkpoint import CheckpointError
 from jaxhash.codes import WORD
 
-BYTES_AT_A_TIME = 2**26
-"""Rows are worked on in chunks of about so many bytes of words."""
+BYTES_AT_A_TIME = 2**24
+"""Rows are worked on in chunks of about so many bytes of words. From 32 MB on, glibc gives every array new pages, which
+cost more than the work: fingerprints took 0.25 instead of 0.09 s for 1,000,000 codes of 1,024 bits."""
 
 
 class Layer(NamedTuple):
