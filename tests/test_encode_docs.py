@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import jax
 import pytest
 
 from jaxhash.encoding import unit_rules
@@ -15,8 +16,15 @@ def test_the_table_of_rules_is_the_codes_own():
     assert rules.strip() in TEXT
 
 
+@pytest.fixture
+def compiled_in_haste():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.mark.slow
-def test_the_examples_run():
+def test_the_examples_run(compiled_in_haste):
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert len(blocks) == 6
     names = {}
