@@ -1,5 +1,6 @@
 """Arrays and their description saved whole or not at all, with Orbax; checked before they are believed."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -21,6 +22,9 @@ FORMAT = 1
 MEMORY_SHARE = 0.5
 """Share of the machine's memory that the arrays of a checkpoint may take."""
 
+OVERHEAD_BYTES = 2**17
+"""Of a checkpoint, beyond its arrays: some ten small files and folders, a block of the disk each."""
+
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{32}")
 
 # Orbax names the steps of a save by a process-wide counter: two saves at once in one process get in each other's way.
@@ -40,6 +44,11 @@ def save(path: Path, arrays: Any, description: dict[str, Any]) -> None:
         OSError: if it cannot be written (a full disk, no permission, `path` exists); nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Known beforehand, a full disk gets one line; TensorStore's threads would print tracebacks of their own.
+    wanted = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + OVERHEAD_BYTES
+    if (free := shutil.disk_usage(path.parent).free) < wanted:
+        reason = f"{os.strerror(errno.ENOSPC)} ({free:,} bytes are free, {wanted:,} are needed)"
+        raise OSError(errno.ENOSPC, reason, str(path.parent))
     draft = _draft_of(path)
     try:
         with _one_save_at_a_time:

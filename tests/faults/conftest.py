@@ -55,7 +55,7 @@ class Processes:
             "JAX_COMPILATION_CACHE_DIR": str(cache),
             "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
             "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            "COLUMNS": "500",  # one line stays one line
+            "COLUMNS": "2000",  # one line stays one line
         }
 
     def sweep(self, out, *more):
