@@ -64,8 +64,11 @@ def split(tokens: Tokens) -> Iterator[tuple[slice, Tokens]]:
     at_a_time = max_rows(width)
     for start in range(0, n, at_a_time):
         some = slice(start, min(start + at_a_time, n))
-        wide = np.zeros((some.stop - start, width), np.uint8)
-        wide[:, :length] = characters[some]
+        wide = characters[some]
+        if length < width:
+            # Not zeros: what stands after a key's end is not read.
+            wide = np.empty((some.stop - start, width), np.uint8)
+            wide[:, :length] = characters[some]
         yield some, pad_rows(Tokens(wide, lengths[some]))
 
 
@@ -91,7 +94,7 @@ def pad_rows(tokens: Tokens) -> Tokens:
     if rows == n:
         return tokens
     # By hand: np.pad takes longer than a small batch takes on the device.
-    characters, lengths = np.zeros((rows, length), np.uint8), np.zeros(rows, np.int32)
+    characters, lengths = np.empty((rows, length), np.uint8), np.zeros(rows, np.int32)
     characters[:n], lengths[:n] = tokens
     return Tokens(characters, lengths)
 
