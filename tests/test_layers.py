@@ -64,6 +64,7 @@ LAYERS = [
     ],
     [
         "code_analytics",
+        "conv_train",
         "evaluate",
         "encoding.example_axis",
         "grid",
