@@ -22,6 +22,7 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m bench.sweep_training
 	$(BIN)/python -m bench.properties
+	$(BIN)/python -m bench.codes
 	$(BIN)/python -m bench.hash_throughput
 
 clean:
