@@ -69,7 +69,7 @@ HUGE = struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1)
         (WHOLE[:-8] + bytes([WHOLE[-8] ^ 1]) + WHOLE[-7:], "CRC check failed"),
         (WHOLE + b"more", "not a whole gzip file"),
         (gzip.compress(idx(IMAGES, magic=b"\0\0\x0d\3"), mtime=0), "begins with 00000d03"),
-        (gzip.compress(idx(IMAGES.reshape(9, 36))), "begins with 00000802"),
+        (gzip.compress(idx(IMAGES.reshape(9, 36)), mtime=0), "begins with 00000802"),
         (gzip.compress(b"\0\0\x08\3\0\0", mtime=0), "ends inside its header"),
         (gzip.compress(idx(IMAGES)[:-1], mtime=0), "needs 324 bytes, it holds only 323"),
         (gzip.compress(idx(IMAGES) + b"x", mtime=0), "needs 324 bytes, it holds more"),
