@@ -1,12 +1,14 @@
-"""How do time and memory grow with the number of models, their width, and the number of keys?
+"""How do time and memory grow with models, their width, devices, and keys?
 
-Every measurement is a process of its own, so that its peak of memory is its own too. Log-log plots show the slope.
+Devices are those that XLA makes of the CPU: more of them than cores gain nothing, and must lose little. Every
+measurement is a process of its own, so that its peak of memory is its own too. Log-log plots show the slope.
 
     python -m bench.scaling            # about 10 minutes on 2 cores, 10^7 keys among it
     python -m bench.scaling --quick    # under 2 minutes
 """
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -21,8 +23,13 @@ from rich.table import Table
 from bench import machine
 from jaxhash import plots
 
-SIZES = {"models": (1, 4, 16, 64, 256), "width": (16, 64, 256, 1024), "keys": (10**3, 10**4, 10**5, 10**6, 10**7)}
-QUICK_SIZES = {"models": (1, 4, 16), "width": (16, 64), "keys": (10**3, 10**4, 10**5)}
+SIZES = {
+    "models": (1, 4, 16, 64, 256),
+    "width": (16, 64, 256, 1024),
+    "devices": (1, 2, 4, 8),
+    "keys": (10**3, 10**4, 10**5, 10**6, 10**7),
+}
+QUICK_SIZES = {"models": (1, 4, 16), "width": (16, 64), "devices": (1, 2, 4), "keys": (10**3, 10**4, 10**5)}
 METHODS = ("sharded", "latent")
 
 
@@ -43,6 +50,8 @@ def main(config: Config) -> None:
     console = Console(stderr=True)
     sizes = QUICK_SIZES if config.quick else SIZES
     cases: list[dict[str, Any]] = [{"kind": kind, "size": size} for kind in ("models", "width") for size in sizes[kind]]
+    for models_a_device in (None, 4):  # strong and weak scaling
+        cases += [{"kind": "devices", "size": d, "models_a_device": models_a_device} for d in sizes["devices"]]
     cases += [{"kind": "keys", "size": size, "method": method} for method in METHODS for size in sizes["keys"]]
     results = []
     for case in cases:
@@ -65,7 +74,10 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
         RuntimeError: if its process fails.
     """
     command = [sys.executable, "-m", "bench.scaling_cases", json.dumps(case)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = dict(os.environ)
+    if case["kind"] == "devices":
+        environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={case['size']}"
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         raise RuntimeError(f"{case} ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -73,26 +85,42 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
 
 def draw(results: list[dict[str, Any]]) -> Figure:
     """Seconds and peak memory against size, a column a kind."""
-    figure = Figure(figsize=(11, 6), layout="constrained")
-    grid = figure.subplots(2, 3, sharex="col")
-    labels = {"models": "models of 20 units", "width": "units a model", "keys": "keys"}
+    figure = Figure(figsize=(14, 6), layout="constrained")
+    grid = figure.subplots(2, 4, sharex="col")
+    labels = {
+        "models": "models of 20 units",
+        "width": "units a model",
+        "devices": "devices made of the CPU",
+        "keys": "keys",
+    }
     for column, (kind, label) in enumerate(labels.items()):
-        for i, method in enumerate(METHODS if kind == "keys" else (None,)):
-            some = [r for r in results if r["kind"] == kind and r.get("method") == method]
+        names = list(dict.fromkeys(name(r) for r in results if r["kind"] == kind))
+        for i, line in enumerate(names):
+            some = [r for r in results if name(r) == line]
             at = [r["size"] for r in some]
             colour, marker = plots.LINES[i]
-            grid[0, column].loglog(at, [r["seconds"] for r in some], color=colour, marker=marker, label=method)
+            grid[0, column].loglog(at, [r["seconds"] for r in some], color=colour, marker=marker, label=line)
             grid[1, column].loglog(at, [r["peak_bytes"] / 2**30 for r in some], color=colour, marker=marker)
         grid[1, column].set_xlabel(label)
-        if kind == "keys":
-            grid[0, column].legend(frameon=False)
+        if len(names) > 1:
+            grid[0, column].legend(frameon=False, fontsize=8)
     grid[0, 0].set_ylabel("seconds, programs compiled")
-    grid[0, 2].set_ylabel("seconds of a fit, compiling included")
+    grid[0, 3].set_ylabel("seconds of a fit, compiling included")
     grid[1, 0].set_ylabel("peak of memory, GiB")
     for axes in grid.flat:
         axes.grid(alpha=0.25, which="both")
     figure.suptitle("Training on digits (20 epochs) and minimal perfect hashes")
     return figure
+
+
+def name(result: dict[str, Any]) -> str:
+    """What a line of the figure is called."""
+    if result["kind"] == "keys":
+        return f"keys, {result['method']}"
+    if result["kind"] == "devices":
+        models_a_device = result["models_a_device"]
+        return "16 models in all" if models_a_device is None else f"{models_a_device} models a device"
+    return result["kind"]
 
 
 def show(results: list[dict[str, Any]], console: Console) -> None:
@@ -104,9 +132,13 @@ def show(results: list[dict[str, Any]], console: Console) -> None:
         rate = r["model_steps"] / r["seconds"] if "model_steps" in r else r["size"] / r["seconds"]
         unit = "model-steps/s" if "model_steps" in r else "keys/s"
         bits = f"{r['bits_per_key']:.2f}" if "bits_per_key" in r else ""
-        name = f"{r['kind']} {r.get('method', '')}".strip()
         table.add_row(
-            name, f"{r['size']:,}", f"{r['seconds']:.2f}", f"{rate:,.0f} {unit}", f"{r['peak_bytes'] / 2**30:.2f}", bits
+            name(r),
+            f"{r['size']:,}",
+            f"{r['seconds']:.2f}",
+            f"{rate:,.0f} {unit}",
+            f"{r['peak_bytes'] / 2**30:.2f}",
+            bits,
         )
     console.print(table)
 

@@ -22,14 +22,14 @@ EPOCHS = 20
 BATCH = 64
 
 
-def train(widths: tuple[int, ...], repeats: int) -> dict[str, float]:
+def train(widths: tuple[int, ...], repeats: int, mesh: str = "auto") -> dict[str, float]:
     """A sweep on digits after a first one that compiled its programs."""
     times = []
     for seed in (0, 1):
         config = SweepConfig(widths=widths, repeats=repeats, seed=seed, train=TrainConfig(epochs=EPOCHS, patience=0))
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
-            sweep.run(config, Path(folder) / "run")
+            sweep.run(config, Path(folder) / "run", mesh=mesh)
             times.append(time.perf_counter() - began)
     steps = len(widths) * repeats * EPOCHS * (len(sweep.prepare(config).x_train) // BATCH)
     return {"first_seconds": times[0], "seconds": times[1], "model_steps": steps}
@@ -43,6 +43,11 @@ def models(size: int) -> dict[str, float]:
 def width(size: int) -> dict[str, float]:
     """Two models of `size` units."""
     return train((size,), 2)
+
+
+def devices(size: int, models_a_device: int | None) -> dict[str, float]:
+    """16 models of 20 units on `size` devices that XLA makes of the CPU, or so many models on each of them."""
+    return train((20,), 16 if models_a_device is None else models_a_device * size, str(size))
 
 
 def keys(size: int, method: str) -> dict[str, float]:
@@ -67,7 +72,12 @@ def keys(size: int, method: str) -> dict[str, float]:
     }
 
 
-CASES: dict[str, Callable[..., dict[str, float]]] = {"models": models, "width": width, "keys": keys}
+CASES: dict[str, Callable[..., dict[str, float]]] = {
+    "models": models,
+    "width": width,
+    "devices": devices,
+    "keys": keys,
+}
 
 
 def main(case: dict[str, Any]) -> None:
