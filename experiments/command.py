@@ -47,7 +47,7 @@ def parse(default: T, description: str | None, arguments: list[str] | None) -> T
             args=arguments,
         )
     except ValueError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
+        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
 
 
@@ -117,13 +117,14 @@ def interruptible(out: Path, console: Console) -> Iterator[threading.Event]:
                 console.print(f"Interrupted. What was finished is in {out}; the same command continues it.")
                 sys.exit(request.status)
     except ValueError as error:
-        console.print(f"[bold red]Error:[/] {error}", highlight=False)
+        console.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except OSError as error:
         console.print(
             f"[bold red]Error:[/] {error}. What was finished is in {out}; once this is mended (space, permissions), "
             "the same command continues it.",
             highlight=False,
+            soft_wrap=True,
         )
         sys.exit(1)
 

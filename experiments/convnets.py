@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
             console.print("Interrupted. The same command continues it.")
             sys.exit(request.status)
         except (ValueError, OSError) as error:
-            console.print(f"[bold red]Error:[/] {error}", highlight=False)
+            console.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
             sys.exit(1)
 
 

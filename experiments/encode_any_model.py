@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         config = tyro.cli(Config, description=__doc__, args=arguments)
     except ValueError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
+        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
     digits = data.load("digits")
     params = init(config, digits.x_train.shape[1], digits.num_classes)

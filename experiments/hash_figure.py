@@ -57,7 +57,7 @@ def command(config: type[Config], description: str | None, body: Callable[[Confi
     try:
         body(tyro.cli(config, description=description, args=arguments, config=(tyro.conf.OmitArgPrefixes,)))
     except (ValueError, DataError, OSError) as error:
-        console.print(f"[bold red]Error:[/] {error}", highlight=False)
+        console.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("Interrupted; nothing was written.")

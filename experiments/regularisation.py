@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         configs = one_at_a_time(config.sweep, factors)
     except ValueError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False)
+        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
 
     name = Path(dataset).stem

@@ -48,7 +48,7 @@ def main(arguments: list[str] | None = None) -> None:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.write_text(config.out, page(found, config.title))
     except OSError as error:
-        console.print(f"[bold red]Error:[/] {error}; give another --out", highlight=False)
+        console.print(f"[bold red]Error:[/] {error}; give another --out", highlight=False, soft_wrap=True)
         sys.exit(1)
     size = config.out.stat().st_size / 1e6
     Console().print(f"Report of {len(found)} runs: {config.out} ({size:.1f} MB)", highlight=False)

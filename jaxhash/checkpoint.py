@@ -168,7 +168,7 @@ def _save_arrays(path: Path, arrays: Any) -> None:
         # What the system refuses inside TensorStore arrives as ValueError or RuntimeError, its reason in the text.
         # (Its timeouts go by the wall clock: one set forward during a save ends it so.)
         told = isinstance(error, OSError) and error.strerror
-        reason = told or str(error).splitlines()[0].split(": ")[-1].strip()
+        reason = told or str(error).splitlines()[0].split(": ")[-1].partition(" [")[0].strip()
         raise OSError(f"arrays cannot be written: {reason}") from error
     finally:
         log.setLevel(before)

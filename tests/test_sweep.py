@@ -201,8 +201,15 @@ sweep.run(config, Path(sys.argv[1]))
 """
 
 
-def start(out, *, epochs=40, limit=0, **more):
-    return subprocess.Popen([sys.executable, "-c", SMALL, out, str(epochs), str(limit)], **more)
+def start(out, *, epochs=24, limit=0, **more):
+    # What one process compiles the next ones need not: half of their time.
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(out.parent / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    command = [sys.executable, "-c", SMALL, out, str(epochs), str(limit)]
+    return subprocess.Popen(command, env=os.environ | ({} if limit else cache), **more)
 
 
 @pytest.mark.slow
