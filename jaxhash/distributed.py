@@ -141,6 +141,8 @@ class Group:
             ProcessLost: if one did. What this one has saved until then is there.
         """
         self._sweeps += 1
+        with self._answered():
+            self._tell("alive", "0")
         over = threading.Event()
         watch = threading.Thread(target=self._watch, args=(stop, over), name="watch", daemon=True)
         watch.start()

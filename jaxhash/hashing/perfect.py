@@ -255,13 +255,18 @@ def _learn_latent(
 def _find_latents(
     search: Callable[..., SearchState], groups: Groups, report: Callable[[int, int], None]
 ) -> tuple[Int32[np.ndarray, " groups"], int]:
-    """The latent of every group, and how many were tried in a lane; on CPU every core searches its share."""
+    """The latent of every group, and how many were tried in a lane; every device (on CPU, core) searches its share."""
     on_cpu = jax.default_backend() == "cpu"
-    cores = len(os.sched_getaffinity(0)) if on_cpu else 1
-    parts = [Groups(*(a[..., part::cores] for a in groups)) for part in range(cores)]
-    states = [latent.start(part, _LATENT_LANES.get(jax.default_backend(), _LANES_ON_ACCELERATORS)) for part in parts]
+    devices = jax.local_devices()
+    shares = max(len(os.sched_getaffinity(0)) if on_cpu else 1, len(devices))
+    lanes = _LATENT_LANES.get(jax.default_backend(), _LANES_ON_ACCELERATORS)
+    parts = [Groups(*(a[..., part::shares] for a in groups)) for part in range(shares)]
+    states = [latent.start(part, lanes) for part in parts]
+    if len(devices) > 1:
+        for part in range(shares):
+            parts[part], states[part] = jax.device_put((parts[part], states[part]), devices[part % len(devices)])
     trials, tried = latent.TRIALS_BETWEEN_REFILLS, 0
-    with ThreadPoolExecutor(cores) as pool:
+    with ThreadPoolExecutor(shares) as pool:
         while True:
             before = time.monotonic()
             futures = [pool.submit(search, *pair, np.int32(trials)) for pair in zip(states, parts, strict=True)]
@@ -275,7 +280,7 @@ def _find_latents(
             trials = min(2 * trials, 2**20) if quick else max(trials // 2, latent.TRIALS_BETWEEN_REFILLS)
     found = np.empty(groups.sizes.shape, np.int32)
     for part, state in enumerate(states):
-        found[part::cores] = np.asarray(state.latents)
+        found[part::shares] = np.asarray(state.latents)
     return found, tried
 
 

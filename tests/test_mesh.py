@@ -1,0 +1,158 @@
+"""A sweep on 1, 2, 4 and 8 devices: the same bits, ragged counts included."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxhash.devices import Place, gather, places, row
+
+COUNTS = (1, 2, 4, 8)
+COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
+# Five repeats: no count but 1 divides them.
+SCRIPT = """
+import hashlib, json, sys, threading
+from pathlib import Path
+import jax, numpy as np
+from jaxhash import checkpoint, devices, runs, sweep, tasks
+from jaxhash.population import Block
+from jaxhash.train import TrainConfig
+
+sweep.one_thread_a_lane()
+folder = Path(sys.argv[1])
+config = sweep.SweepConfig(
+    dataset=str(folder / "data.npz"), widths=(3, 5), repeats=5, train=TrainConfig(epochs=3, batch_size=8)
+)
+dealt, split, collectives = {}, {}, []
+for count in (1, 2, 4, 8):
+    out = folder / f"dealt-{count}"
+    sweep.run(config, out, mesh=str(count))
+    dealt[count] = hashlib.sha256((out / "results.nc").read_bytes()).hexdigest()
+data = sweep.prepare(config)
+# Five on four devices: two each, three of them copies.
+block = Block(config.widths, config.model, data.features, data.num_classes)
+task = runs.Task(block, tuple(range(5)))
+programs = tasks.programs_of(block, config.train)
+for count in (1, 4):
+    place = devices.Place(tuple(jax.devices()[:count]))
+    there = tasks.put_on_device(config, data, place)
+    out = folder / f"split-{count}"
+    tasks.work(config, task, programs, there, out, lambda progress: None, threading.Event())
+    saved = task.folder(out, None)
+    leaves = jax.tree.leaves(checkpoint.restore(saved, runs.abstract_models(task)))
+    np.savez(folder / f"split-{count}.npz", *map(np.asarray, leaves))
+    split[count] = checkpoint.describe(saved)["models"]
+    keys = tasks.repeat_keys(config, task)
+    order = tasks.orders(config, task, keys, 0, len(data.x_train))
+    state, keys, order = place.spread((programs.init(keys), keys, order))
+    text = programs.epoch.lower(state, keys, order, there.x, there.y).compile().as_text()
+    collectives.append(text)
+(folder / "programs.txt").write_text("\\n".join(collectives))
+print(json.dumps({"dealt": dealt, "split": split}))
+"""
+
+
+@pytest.fixture(scope="module")
+def on_many(tmp_path_factory: pytest.TempPathFactory):
+    """What a process with eight devices found, and its folder."""
+    folder = tmp_path_factory.mktemp("mesh")
+    rng = np.random.default_rng(0)
+    x = rng.random((90, 6), np.float32)
+    y = (3 * x[:, 0]).astype(np.int32)
+    np.savez(folder / "data.npz", x_train=x[:60], y_train=y[:60], x_test=x[60:], y_test=y[60:])
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(folder)],
+        env=os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"},
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), folder
+
+
+@pytest.mark.slow
+def test_tasks_dealt_out_to_devices_give_the_same_bits(on_many):
+    found, folder = on_many
+    assert set(found["dealt"]) == {str(count) for count in COUNTS}
+    assert len(set(found["dealt"].values())) == 1
+    assert len({(folder / f"dealt-{count}" / "config.json").read_bytes() for count in COUNTS}) == 1
+
+
+@pytest.mark.slow
+def test_a_task_split_between_devices_gives_the_same_bits_on_cpu(on_many):
+    """No bound is measured on accelerators; docs/cluster.md says so."""
+    found, folder = on_many
+    alone = np.load(folder / "split-1.npz")
+    split = np.load(folder / "split-4.npz")
+    for name in alone.files:
+        np.testing.assert_array_equal(split[name], alone[name], strict=True)
+    ours, theirs = found["split"]["4"], found["split"]["1"]
+    assert [(m["repeat"], m["width"]) for m in ours] == [(r, w) for r in range(5) for w in (3, 5)]
+    assert ours == theirs
+
+
+@pytest.mark.slow
+def test_devices_that_share_a_task_do_not_talk_while_they_train(on_many):
+    programs = (on_many[1] / "programs.txt").read_text()
+    assert "num_partitions=4" in programs
+    assert not [name for name in COLLECTIVES if name in programs]
+
+
+def test_what_was_spread_is_gathered_again():
+    place = Place((jax.devices()[0],))
+    numbers = np.arange(12).reshape(3, 4)
+    spread = place.spread({"a": numbers})
+    np.testing.assert_array_equal(gather(spread, 2)["a"], numbers[:2])
+    np.testing.assert_array_equal(row(spread["a"], 1), numbers[1])
+    with pytest.raises(IndexError, match="row 3"):
+        row(spread["a"], 3)
+
+
+@pytest.mark.parametrize("mesh", ["all", "0", "-1", "1.5", ""])
+def test_a_mesh_that_is_none_is_refused(mesh):
+    with pytest.raises(ValueError, match="give auto, none, or a number"):
+        places(mesh)
+
+
+def test_more_devices_than_there_are_are_refused():
+    with pytest.raises(ValueError, match="xla_force_host_platform_device_count=99"):
+        places("99")
+    assert [place.devices for place in places("none")] == [(jax.local_devices()[0],)]
+
+
+LATENTS = """
+import sys
+import numpy as np
+from jaxhash.hashing import perfect
+found = perfect.fit([f"key{i}" for i in range(int(sys.argv[2]))], perfect.FitConfig(method="latent"))
+np.savez(sys.argv[1], *found.policy)
+"""
+
+
+@pytest.mark.slow
+def test_the_latents_of_a_hash_are_found_on_all_devices_the_same(tmp_path):
+    policies = []
+    for count in (1, 8):
+        file = tmp_path / f"{count}.npz"
+        env = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={count}", "JAX_PLATFORMS": "cpu"}
+        done = subprocess.run(
+            [sys.executable, "-c", LATENTS, str(file), "3001"],
+            env=os.environ | env,
+            cwd=Path(__file__).parents[1],
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert done.returncode == 0, done.stderr
+        policies.append(np.load(file))
+    one, many = policies
+    assert len(one.files) > 3
+    for name in one.files:
+        np.testing.assert_array_equal(many[name], one[name], strict=True)
