@@ -142,6 +142,10 @@ class Group:
         """
         self._sweeps += 1
         with self._answered():
+            if self._table.key_value_increment(f"{self._prefix}/started/{self.index}", 1) > 1:
+                # Nobody else would do the tasks that the one before had claimed.
+                self._tell("left", "it was started again")
+                raise ProcessLost(f"process {self.index} was here before; all have to start again together")
             self._tell("alive", "0")
         over = threading.Event()
         watch = threading.Thread(target=self._watch, args=(stop, over), name="watch", daemon=True)
@@ -164,17 +168,18 @@ class Group:
             return bool(self._table.key_value_increment(f"{self._prefix}/claims/{task}", 1) == 1)
 
     def meet(self, where: str, stop: threading.Event) -> None:
-        """Wait until all processes are here.
+        """Wait until all processes are here, or `stop` is set.
 
         Raises:
-            ProcessLost: if `stop` was set first, which happens when one of them is lost.
+            ProcessLost: if one of them is lost.
         """
         with self._answered():
             self._tell(where, "")
             while len(self._known(where)) < self.count:
                 if stop.wait(0.1):
-                    self._lose(f"asked to stop while waiting for the other processes ({where})")
-                    raise self._loss()
+                    if self._lost is not None:
+                        raise self._loss()
+                    return
 
     def leave(self) -> None:
         """Part: process 0, which the others need, is the last to go."""

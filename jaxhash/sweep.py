@@ -147,17 +147,19 @@ def _run(
         with ExitStack() as log:
             if first:
                 report = log.enter_context(run_log.opened(out, config, tasks, len(data.x_train), report))
-            _run_tasks(config, tasks, programs, on_devices, out, group, report, stop)
+            others = _run_tasks(config, tasks, programs, on_devices, out, group, report, stop)
             if group is not None:
-                group.meet("done", stop)
+                _meet(group, "done", stop)
                 appear(folder_of(config, task, out, e) for task in tasks for e in config.moments)
+                for task in others:  # they are done: this only reports them
+                    work(config, task, programs[task.block], on_devices[0], out, report, stop)
             found = collect(out)
             if first:
                 save_results(out, found)
         if first:
             shutil.rmtree(out / runs.PARTIAL, ignore_errors=True)
         if group is not None:
-            group.meet("saved", stop)
+            _meet(group, "saved", stop)
         return found
 
 
@@ -170,12 +172,18 @@ def _opened(
     if group is None or group.index == 0:
         with runs.opened(out, description, defaults) as noted:
             if group is not None:
-                group.meet("opened", stop)
+                _meet(group, "opened", stop)
             yield noted
     else:
-        group.meet("opened", stop)
+        _meet(group, "opened", stop)
         appear([out / runs.CONFIG])
         yield runs.noted(out, description, defaults)
+
+
+def _meet(group: Group, where: str, stop: threading.Event) -> None:
+    group.meet(where, stop)
+    if stop.is_set():
+        raise Interrupted
 
 
 def prepare(config: SweepConfig, data_dir: str | Path | None = None) -> Dataset:
@@ -248,8 +256,13 @@ def _run_tasks(
     group: Group | None,
     report: Report,
     stop: threading.Event,
-) -> None:
-    """Work on the tasks in lanes, each of which stays at one of the places where the data is."""
+) -> list[Task]:
+    """Work on the tasks in lanes, each of which stays at one of the places where the data is.
+
+    Returns:
+        The tasks that other processes of the group work on.
+    """
+    others: list[Task] = []
     lane, turns = threading.local(), itertools.cycle(data)
 
     def settle() -> None:
@@ -260,6 +273,8 @@ def _run_tasks(
         # What is done is reported by all.
         if done or group is None or group.claim(task.name):
             work(config, task, programs[task.block], lane.data, out, report, stop)
+        else:
+            others.append(task)
 
     with ThreadPoolExecutor(max(lanes(), len(data)), thread_name_prefix="lane", initializer=settle) as pool:
         futures = [pool.submit(one, task) for task in tasks]
@@ -280,6 +295,7 @@ def _run_tasks(
         raise failures[0]  # type: ignore[misc]
     if stop.is_set():
         raise Interrupted
+    return others
 
 
 def _digest(data: Dataset) -> str:
