@@ -129,6 +129,21 @@ def interruptible(out: Path, console: Console) -> Iterator[threading.Event]:
         sys.exit(1)
 
 
+def progress_bar(console: Console) -> Progress:
+    """A bar with the share done, the time it took and the time left; nothing where there is no terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeElapsedColumn(),
+        TextColumn("elapsed,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
 class Display:
     """The population as it trains: a row a width, and a bar with the time left; lines where there is no terminal."""
 
@@ -142,16 +157,7 @@ class Display:
         self._trained: dict[str, int] = {}
         self._models_of = len(config.widths) * len(members)
         self._epochs_a_measuring = 0.0
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:3.0f} %"),
-            TimeElapsedColumn(),
-            TextColumn("elapsed,"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=console,
-        )
+        self._bar = progress_bar(console)
         measured = "models measured" if len(config.moments) == 1 else "models x snapshots measured"
         self._models = Progress(TextColumn(measured), MofNCompleteColumn(), console=console)
         self._bar_task = self._bar.add_task("training", total=self._models_of * config.train.epochs)

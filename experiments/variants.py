@@ -10,9 +10,8 @@ import jax
 import xarray as xr
 from jax.experimental.compilation_cache import compilation_cache
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from experiments.command import interruptible
+from experiments.command import interruptible, progress_bar
 from jaxhash import sweep, variants
 from jaxhash.sweep import SweepConfig
 
@@ -34,17 +33,7 @@ def run_variants(
         "epochs of single models, less what is finished and where models stop early.",
         highlight=False,
     )
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("elapsed,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-        console=console,
-        disable=not console.is_terminal,
-    )
+    bar = progress_bar(console)
     everything = bar.add_task("preparing", total=sum(epochs.values()))
 
     with interruptible(out, console) as stop, bar, _compiled_once():

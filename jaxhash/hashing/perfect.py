@@ -229,10 +229,8 @@ def _learn_latent(
 
     search_shards, search_leaves = _latent_searches(config.latent)
     with ThreadPoolExecutor(1) as beside:
-        # All shapes are known by now: the next programs are compiled while the first one runs.
+        # The hasher's shapes are known by now: it is compiled while the latents are searched.
         compiled = beside.submit(compile_hasher, policy())
-        nobody = np.zeros(len(sizes), bool)
-        _find_latents(search_leaves, latent.leaf_groups(config.latent, shards, splits, nobody), lambda *_: None)
         waiting = sizes > 0
         while waiting.any():
             found, trials = _find_latents(search_shards, latent.shard_groups(shards, splits, waiting), report_shards)

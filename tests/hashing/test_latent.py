@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_sharded import fingerprints, python_mix, words
 
 from jaxhash.hashing import latent, perfect
 from jaxhash.hashing.keys import load_keys
 from jaxhash.hashing.latent import Groups, LatentConfig
 from jaxhash.hashing.latent_policy import Latent, code, lookup, seats
 from jaxhash.hashing.perfect import FitConfig, NotPerfect, fit
-from tests.hashing.test_sharded import fingerprints, python_mix, words
 
 SMALL = LatentConfig(keys_per_leaf=6, leaves=3)
 
