@@ -16,11 +16,10 @@ from typing import Any
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from jaxhash import bounded_files, durable
+
 FORMAT = 1
 """Raised whenever what is saved changes its meaning."""
-
-MEMORY_SHARE = 0.5
-"""Share of the machine's memory that the arrays of a checkpoint may take."""
 
 OVERHEAD_BYTES = 2**17
 """Of a checkpoint, beyond its arrays: some ten small files and folders, a block of the disk each."""
@@ -38,12 +37,13 @@ class CheckpointError(ValueError):
 def save(path: Path, arrays: Any, description: dict[str, Any]) -> None:
     """Write a pytree of arrays and a JSON-able description to the new folder `path`.
 
-    It is written under a temporary name and renamed at the end: `path` exists whole, or not at all.
+    It is written under a temporary name and renamed at the end: `path` exists whole, or not at all. Once this returns,
+    it is on the disk, and stays there when the power fails.
 
     Raises:
         OSError: if it cannot be written (a full disk, no permission, `path` exists); nothing is left behind.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made = durable.make_folder(path.parent)
     # Known beforehand, a full disk gets one line; TensorStore's threads would print tracebacks of their own.
     wanted = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + OVERHEAD_BYTES
     if (free := shutil.disk_usage(path.parent).free) < wanted:
@@ -53,10 +53,10 @@ def save(path: Path, arrays: Any, description: dict[str, Any]) -> None:
     try:
         with _one_save_at_a_time:
             _save_arrays(draft / "arrays", arrays)
-        files = {str(f.relative_to(draft)): _sha256(f) for f in sorted(draft.rglob("*")) if f.is_file()}
+        files = {str(f.relative_to(draft)): bounded_files.sha256(f) for f in sorted(draft.rglob("*")) if f.is_file()}
         meta = {"format": FORMAT, "files": files, "arrays": _shapes(arrays), "description": description}
         (draft / "meta.json").write_text(json.dumps({**meta, "sha256": _digest(meta)}, indent=1))
-        draft.rename(path)
+        durable.rename(draft, path, made=made)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -85,7 +85,7 @@ def restore(path: Path, like: Any) -> Any:
         )
     # Compressed, arrays of zeros take no room in a file: what a stranger's file claims is bounded before it is read.
     claimed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
-    if claimed > MEMORY_SHARE * (memory := os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")):
+    if claimed > bounded_files.MEMORY_SHARE * (memory := bounded_files.memory_bytes()):
         raise CheckpointError(
             f"{path}: claims {claimed / 1e9:,.0f} GB of arrays, and this machine has {memory / 1e9:,.0f} GB of memory; "
             "load it on a larger one, if you trust it"
@@ -96,16 +96,16 @@ def restore(path: Path, like: Any) -> Any:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
+    """Write a small file whole or not at all, as `write_bytes`."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file whole or not at all; once this returns, it is on the disk."""
     draft = _draft_of(path)
     try:
         draft.write_bytes(data)
-        os.replace(draft, path)
+        durable.rename(draft, path, made=[])
     finally:
         draft.unlink(missing_ok=True)
 
@@ -127,7 +127,7 @@ def remove_drafts(folder: Path) -> None:
 def _read_meta(path: Path) -> dict[str, Any]:
     mend = "delete this folder and run the same command again, or restore it from a copy"
     try:
-        meta = json.loads((path / "meta.json").read_text())
+        meta = bounded_files.read_json(path / "meta.json")
         claimed = meta.pop("sha256")
         found, files, arrays, described = (meta[name] for name in ("format", "files", "arrays", "description"))
         for name, part in (("files", files), ("arrays", arrays), ("description", described)):
@@ -147,7 +147,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}/meta.json: damaged (its contents do not match their sha256); {mend}")
     for name, digest in files.items():
         file = path / name
-        if not file.is_file() or _sha256(file) != digest:
+        if _sha256(file) != digest:
             raise CheckpointError(f"{file}: missing or damaged (its sha256 is not {digest[:12]}...); {mend}")
     return meta
 
@@ -182,5 +182,9 @@ def _digest(meta: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _sha256(path: Path) -> str | None:
+    """Of a regular file that can be read; None if it is none."""
+    try:
+        return bounded_files.sha256(path)
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return None

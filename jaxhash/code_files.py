@@ -8,6 +8,7 @@ no count of distinct codes can see. The .json is written last: a file that has o
 """
 
 import json
+import os
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt32
 
-from jaxhash import checkpoint
+from jaxhash import bounded_files, checkpoint, durable
 from jaxhash.checkpoint import CheckpointError
 from jaxhash.codes import WORD
 
@@ -145,7 +146,7 @@ def writing(path: Path, n: int, layers: Sequence[Layer]) -> Iterator[Append]:
     layers = tuple(layers)
     num_words = sum(layer.words for layer in layers)
     written = 0
-    path.parent.mkdir(parents=True, exist_ok=True)
+    made = durable.make_folder(path.parent)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with draft.open("wb") as file:
@@ -163,7 +164,7 @@ def writing(path: Path, n: int, layers: Sequence[Layer]) -> Iterator[Append]:
         if written != n:
             raise ValueError(f"{path}: {written} rows were written, {n} were announced")
         _header_of(path).unlink(missing_ok=True)
-        draft.replace(path)
+        durable.rename(draft, path, made=made)
         description = {"num_bits": sum(layer.bits for layer in layers), "layers": [x._asdict() for x in layers]}
         checkpoint.write_text(_header_of(path), json.dumps(description, indent=1))
     finally:
@@ -182,13 +183,13 @@ def load(path: str | Path) -> CodeFile:
     path = Path(path)
     mend = "write the codes again"
     try:
-        description = json.loads(_header_of(path).read_text())
+        description = bounded_files.read_json(_header_of(path))
         layers = tuple(Layer(str(layer["name"]), int(layer["bits"])) for layer in description["layers"])
         num_bits = description["num_bits"]
-        with path.open("rb") as file:
+        with bounded_files.opened(path) as file:
             np.lib.format.read_magic(file)
             shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
-            bytes_here = path.stat().st_size - file.tell()
+            bytes_here = os.fstat(file.fileno()).st_size - file.tell()
     except FileNotFoundError as error:
         raise CheckpointError(f"{error.filename}: no codes here, or not whole; {mend}") from None
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pooch
 
+from jaxhash import bounded_files
+
 MAX_UNPACKED_BYTES = 2**28
 """Most that is taken out of one gzipped text file: far more than any dataset's text, far less than the memory."""
 
@@ -106,7 +108,8 @@ def read(path: Path) -> bytes:
         DataError: if it cannot be read.
     """
     try:
-        return path.read_bytes()
+        with bounded_files.opened(path) as file:
+            return file.read()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; put it there, or give another folder") from None
     except OSError as error:

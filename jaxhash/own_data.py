@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32
 
+from jaxhash import bounded_files
 from jaxhash.datafiles import DataError
 from jaxhash.examples import Examples, first_80_percent
 
@@ -24,7 +25,7 @@ def read_npz(path: Path) -> Examples:
         raise DataError(f"{path}: no such file; write one with numpy.savez(path, x_train=..., and so on)")
     try:
         # opened here, because np.load leaves a file that is no archive open
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+        with bounded_files.opened(path) as stream, np.load(stream, allow_pickle=False) as archive:
             missing = [name for name in names if name not in archive]
             arrays = {name: archive[name] for name in names if name not in missing}
     except Exception as error:  # a damaged archive can fail in any way

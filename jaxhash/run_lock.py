@@ -19,9 +19,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from jaxhash import bounded_files
+
 LOCK = ".lock"
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """What a file system answers that has no locks."""
+_MOST_SAID = 4096
+"""Bytes that are read of what a holder wrote."""
 # `holder` takes the lock for a moment to see whether it is free: that must not send a run away.
 SECONDS_OF_A_LOOK = 0.5
 
@@ -51,8 +55,11 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises:
         InUse: if another process does; nothing was changed.
+        OSError: if the lock is no file that can be written to.
     """
-    with (folder / LOCK).open("a+") as file:
+    # A link from a stranger's folder might lead to a file of one's own, which would be emptied; a pipe has no lock.
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK
+    with open(folder / LOCK, "a+", opener=lambda name, mode: os.open(name, mode | flags, 0o666)) as file:
         _take(file, folder)
         file.truncate(0)
         file.write(json.dumps(_myself()._asdict()))
@@ -64,9 +71,13 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def holder(folder: Path) -> Holder | None:
-    """The process that works in a folder now, if there is one."""
+    """The process that works in a folder now, if there is one.
+
+    Raises:
+        OSError: if the lock is no file that can be read.
+    """
     try:
-        with (folder / LOCK).open() as file:
+        with bounded_files.opened(folder / LOCK) as file:
             said = _said(file)
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -104,13 +115,13 @@ def _take(file: IO[str], folder: Path) -> None:
             return
 
 
-def _said(file: IO[str]) -> Holder | None:
+def _said(file: IO[str] | IO[bytes]) -> Holder | None:
     """What the holder wrote; None if it is empty or half written."""
     file.seek(0)
     try:
-        read = json.loads(file.read())
+        read = json.loads(file.read(_MOST_SAID))
         return Holder(int(read["pid"]), str(read["host"]), str(read["since"]))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
         return None
 
 

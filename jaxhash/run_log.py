@@ -28,6 +28,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxhash import bounded_files
 from jaxhash.grid import SweepConfig
 from jaxhash.runs import Task
 from jaxhash.tasks import Interrupted, Progress, Report
@@ -77,14 +78,18 @@ def opened(out: Path, config: SweepConfig, tasks: list[Task], examples: int, rep
 
 
 def events(out: Path) -> list[dict[str, Any]]:
-    """What the log of a run says so far, in the order of writing; nothing if there is none."""
+    """What the log of a run says so far, in the order of writing; nothing if there is none.
+
+    Raises:
+        OSError: if it is there and cannot be read.
+    """
     try:
-        lines = (out / LOG).read_bytes().splitlines()
+        lines = bounded_files.read(out / LOG, bounded_files.most_bytes_of_json()).splitlines()
     except FileNotFoundError:
         return []
     found = []
     for line in lines:
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             event = json.loads(line)
             if isinstance(event, dict) and {"event", "time", "seconds"} <= event.keys():
                 found.append(event)

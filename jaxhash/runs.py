@@ -28,7 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from jaxhash import checkpoint, run_lock
+from jaxhash import bounded_files, checkpoint, run_lock
 from jaxhash.checkpoint import CheckpointError
 from jaxhash.codes import Code
 from jaxhash.encoding import encode_with_output
@@ -121,7 +121,7 @@ def read_description(out: Path) -> dict[str, Any]:
         CheckpointError: if it is missing or damaged.
     """
     try:
-        description = json.loads((out / CONFIG).read_text())
+        description = bounded_files.read_json(out / CONFIG)
         _ = description["config"], description["features"], description["classes"], description["tasks"]
     except FileNotFoundError:
         raise CheckpointError(f"{out / CONFIG}: missing; {out} is not the folder of a sweep") from None

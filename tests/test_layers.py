@@ -10,6 +10,7 @@ PEERS = {"torch", "tensorflow", "keras", "faiss"}
 
 # Lowest first: a module imports only modules that stand in an earlier line.
 LAYERS = [
+    ["bounded_files", "durable"],
     [
         "checkpoint",
         "codes",
