@@ -120,9 +120,9 @@ def interruptible(out: Path, console: Console) -> Iterator[threading.Event]:
         console.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except OSError as error:
+        mend = "" if isinstance(error, ConnectionError) else "once this is mended (space, permissions), "
         console.print(
-            f"[bold red]Error:[/] {error}. What was finished is in {out}; once this is mended (space, permissions), "
-            "the same command continues it.",
+            f"[bold red]Error:[/] {error}. What was finished is in {out}; {mend}the same command continues it.",
             highlight=False,
             soft_wrap=True,
         )

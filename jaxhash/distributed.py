@@ -5,20 +5,26 @@ values. Each task is claimed there by the process that asks for it first, each p
 all learn there when the others are done. Arrays never leave their process, so that neither NCCL nor gloo nor MPI has
 to work. The service is one of our own, not JAX's global one: JAX computes as in a single process, and Orbax, which
 would otherwise have all processes write every checkpoint together, lets each save the tasks that it has trained.
+
+A client of the service aborts its process as soon as it cannot hear process 0, before anything is saved, and calls no
+function of ours instead (jaxlib 0.10.2: `missed_heartbeat_callback` ends in std::bad_cast). So each process signs off
+once all have met: from then on it only reads and writes the table, and an error there is an exception.
 """
 
 import os
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import jax
 from jax._src import clusters
-from jax._src.distributed import State  # what `jax.distributed` keeps one of; it has no public name
+from jax._src.lib import _jax  # the service and the client of `jax.distributed`, which have no public names
+
+T = TypeVar("T")
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_OF_SILENCE = 15.0
@@ -27,8 +33,6 @@ SECONDS_TO_SAVE = 30.0
 """So long after that the others end, even in the middle of an epoch."""
 SECONDS_TO_MEET = 300
 """So long processes wait for each other at the start."""
-# The service's own limit: it ends processes that Python cannot end any more.
-HEARTBEAT_SECONDS = 50
 SECONDS_TO_APPEAR = 60.0
 """What another host wrote is seen after so long at the latest: NFS keeps what it knows of a folder for some time."""
 
@@ -39,6 +43,10 @@ ENVIRONMENT = {
 }
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 """What Slurm tells the processes that `srun` starts, and JAX reads."""
+
+
+UNANSWERED = (RuntimeError, TimeoutError)
+"""What a question to the service ends in that it does not answer."""
 
 
 class ProcessLost(ConnectionError):
@@ -70,25 +78,23 @@ def join(
     if found is None:
         return None
     address, count, index = found
-    # A process that dies must not take the others with it before they have saved; `Group` ends them.
-    jax.config.update("jax_enable_recoverability", True)
-    # It would take SIGTERM away from us.
-    jax.config.update("jax_enable_preemption_service", False)
-    service = State()
     try:
-        service.initialize(
-            address,
-            count,
-            index,
-            cluster_detection_method="deactivate",
-            initialization_timeout=SECONDS_TO_MEET,
-            heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+        service = None
+        if index == 0:
+            # Recoverable: that one has signed off does not end the others.
+            service = _jax.get_distributed_runtime_service(
+                f"[::]:{address.rpartition(':')[2]}", count, recoverable=True
+            )
+        table = _jax.get_distributed_runtime_client(
+            address, index, init_timeout=SECONDS_TO_MEET, shutdown_on_destruction=False
         )
+        table.connect()
+        table.shutdown()
     except RuntimeError as error:
         raise ConnectionError(
-            f"process {index} of {count} cannot meet the others at {address}: {str(error).splitlines()[0]}"
+            f"process {index} of {count} cannot meet the others at {address}: {_brief(error)}"
         ) from None
-    return Group(service)
+    return Group(index, count, table, service)
 
 
 def _asked(given: dict[str, Any], environment: Mapping[str, str]) -> tuple[str, int, int] | None:
@@ -125,11 +131,11 @@ def _asked(given: dict[str, Any], environment: Mapping[str, str]) -> tuple[str, 
 class Group:
     """The processes of a sweep, seen from one of them."""
 
-    def __init__(self, service: State) -> None:
-        self.index, self.count = service.process_id, service.num_processes
-        self._service = service
-        self._table: Any = service.client
+    def __init__(self, index: int, count: int, table: Any, service: Any = None) -> None:
+        self.index, self.count = index, count
+        self._table, self._service = table, service
         self._lost: str | None = None
+        self._unheard = False
         self._dead: set[int] = set()
         self._sweeps = 0
 
@@ -142,7 +148,7 @@ class Group:
         """
         self._sweeps += 1
         with self._answered():
-            if self._table.key_value_increment(f"{self._prefix}/started/{self.index}", 1) > 1:
+            if self._count(f"started/{self.index}") > 1:
                 # Nobody else would do the tasks that the one before had claimed.
                 self._tell("left", "it was started again")
                 raise ProcessLost(f"process {self.index} was here before; all have to start again together")
@@ -155,7 +161,7 @@ class Group:
         except BaseException as error:
             if self._lost is not None:
                 raise self._loss() from None
-            with suppress(RuntimeError):
+            with suppress(*UNANSWERED):
                 self._tell("left", f"{type(error).__name__}: {error}".removesuffix(": "))
             raise
         finally:
@@ -165,7 +171,7 @@ class Group:
     def claim(self, task: str) -> bool:
         """Whether a task is this process's to do: it is for the one that asks first."""
         with self._answered():
-            return bool(self._table.key_value_increment(f"{self._prefix}/claims/{task}", 1) == 1)
+            return self._count(f"claims/{task}") == 1
 
     def meet(self, where: str, stop: threading.Event) -> None:
         """Wait until all processes are here, or `stop` is set.
@@ -184,14 +190,16 @@ class Group:
     def leave(self) -> None:
         """Part: process 0, which the others need, is the last to go."""
         until = time.monotonic() + SECONDS_TO_SAVE
-        with suppress(RuntimeError):  # process 0 is gone already
-            self._sweeps = 0
-            self._tell("gone", "")
-            if self.index == 0:
-                while len(self._known("gone").keys() | self._dead) < self.count and time.monotonic() < until:
-                    time.sleep(0.1)
-                time.sleep(1)  # they close their connections
-        self._service.shutdown()
+        if not self._unheard:
+            with suppress(*UNANSWERED):  # process 0 is gone already
+                self._sweeps = 0
+                self._tell("gone", "")
+                if self.index == 0:
+                    while len(self._known("gone").keys() | self._dead) < self.count and time.monotonic() < until:
+                        time.sleep(0.1)
+                    time.sleep(1)  # they close their connections
+        if self._service is not None:
+            self._service.shutdown()
 
     def _watch(self, stop: threading.Event, over: threading.Event) -> None:
         began = time.monotonic()
@@ -202,13 +210,13 @@ class Group:
             try:
                 self._tell("alive", str(beat))
                 alive, left = self._known("alive"), self._known("left")
-            except RuntimeError as error:
-                self._lose(f"process 0 does not answer any more ({str(error).splitlines()[0]})")
+            except UNANSWERED as error:
+                self._lose_the_first(error)
                 alive, left = {}, {}
             now = time.monotonic()
             for i, (last, since) in heard.items():
-                if alive.get(i, "") != last:
-                    heard[i] = alive[i], now
+                if (tells := alive.get(i, last)) != last:
+                    heard[i] = tells, now
                 elif now - since > (SECONDS_OF_SILENCE if last else SECONDS_TO_MEET):
                     self._dead.add(i)
                     self._lose(f"process {i} of {self.count} has not answered for {now - since:.0f} s")
@@ -223,29 +231,69 @@ class Group:
 
     @contextmanager
     def _answered(self) -> Iterator[None]:
+        if self._unheard:
+            raise self._loss()
         try:
             yield
-        except RuntimeError as error:
-            self._lose(f"process 0 does not answer any more ({str(error).splitlines()[0]})")
+        except UNANSWERED as error:
+            self._lose_the_first(error)
             raise self._loss() from None
 
     @property
     def _prefix(self) -> str:
         return f"jaxhash/{self._sweeps}"
 
+    def _count(self, what: str) -> int:
+        """How often this was counted, by all of them, with this time."""
+        key = f"{self._prefix}/{what}"
+        return _in_time(lambda: int(self._table.key_value_increment(key, 1)))
+
     def _tell(self, what: str, value: str) -> None:
-        self._table.key_value_set(f"{self._prefix}/{what}/{self.index}", value, allow_overwrite=True)
+        key = f"{self._prefix}/{what}/{self.index}"
+        _in_time(lambda: self._table.key_value_set(key, value, allow_overwrite=True))
 
     def _known(self, what: str) -> dict[int, str]:
         """What each process has told."""
-        entries = self._table.key_value_dir_get(f"{self._prefix}/{what}/")
+        folder = f"{self._prefix}/{what}/"
+        entries = _in_time(lambda: self._table.key_value_dir_get(folder))
         return {int(key.rpartition("/")[2]): value for key, value in entries}
+
+    def _lose_the_first(self, error: Exception) -> None:
+        # Not asked again: a process 0 that has been started again would not know this one, and end it at once.
+        self._unheard = True
+        self._lose(f"process 0 of {self.count} does not answer any more ({_brief(error)})")
 
     def _lose(self, message: str) -> None:
         self._lost = self._lost or message
 
     def _loss(self) -> ProcessLost:
         return ProcessLost(f"{self._lost}; process {self.index} has stopped too")
+
+
+def _in_time(ask: Callable[[], T]) -> T:
+    """What the service answers.
+
+    Raises:
+        UNANSWERED: if it cannot be reached, or is silent for too long, as when its host has lost its power.
+    """
+    answer: Future[T] = Future()
+
+    def wait() -> None:
+        try:
+            answer.set_result(ask())
+        except Exception as error:
+            answer.set_exception(error)
+
+    # The client itself would wait for ever.
+    threading.Thread(target=wait, name="ask", daemon=True).start()
+    try:
+        return answer.result(SECONDS_OF_SILENCE)
+    except TimeoutError:
+        raise TimeoutError(f"silent for {SECONDS_OF_SILENCE:g} s") from None
+
+
+def _brief(error: Exception) -> str:
+    return str(error).splitlines()[0].split(";")[0]
 
 
 def appear(paths: Iterable[Path]) -> None:

@@ -118,25 +118,32 @@ def test_several_processes_write_one_result_and_the_same_bits(folder, alone, cou
 
 
 @pytest.mark.slow
-def test_the_others_stop_when_one_is_killed_and_the_same_command_continues(folder):
+@pytest.mark.parametrize(
+    ("victim", "message"),
+    [(1, "Error: process 1 of 2 has not answered"), (0, "Error: process 0 of 2 does not answer any more")],
+    ids=["the second", "the first"],
+)
+def test_the_others_stop_when_one_is_killed_and_the_same_command_continues(folder, victim, message):
     # As many tasks as lanes, so that each process has some, and all are under way at once.
-    out = folder / "killed"
-    processes = group(folder, "killed", 2, 200_000, repeats=2 * lanes())
+    name = f"killed-{victim}"
+    out, other = folder / name, 1 - victim
+    processes = group(folder, name, 2, 200_000, repeats=2 * lanes())
     try:
         wait_for_epochs(out, 1, processes)
-        processes[1].kill()
+        processes[victim].kill()
         killed = time.monotonic()
     finally:
-        first, _ = ended(processes, WITHIN)
+        said = ended(processes, WITHIN)[other]
     assert time.monotonic() - killed < WITHIN
-    assert processes[0].returncode == 1
-    assert "process 1 of 2 has not answered" in " ".join(first.split())
+    assert processes[other].returncode == 1, said
+    assert message in " ".join(said.split())
+    assert "Traceback" not in said
     assert not (out / "results.nc").exists()
     saved = partial(out)
     assert max(saved.values()) > 0
 
     before = len(epochs(out))
-    processes = group(folder, "killed", 2, 200_000, repeats=2 * lanes())
+    processes = group(folder, name, 2, 200_000, repeats=2 * lanes())
     try:
         wait_for_epochs(out, before + 1, processes)
         for process in processes:
@@ -174,11 +181,11 @@ def test_half_a_group_is_refused(told, error):
         distributed.join(environment=told)
 
 
-class Service(distributed.State):
+class Table:
     """What `Group` asks of JAX's coordination service, in one process."""
 
-    def __init__(self, process_id: int, counts: dict[str, Any]) -> None:
-        self.process_id, self.num_processes, self.client, self.counts = process_id, 2, self, counts
+    def __init__(self, counts: dict[str, Any]) -> None:
+        self.counts = counts
 
     def key_value_increment(self, key: str, by: int) -> int:
         self.counts[key] = self.counts.get(key, 0) + by
@@ -198,18 +205,44 @@ def test_a_process_that_is_started_again_makes_all_start_again(monkeypatch):
     stop = threading.Event()
 
     def first() -> None:
-        with distributed.Group(Service(0, table)).sweep(stop):
+        with distributed.Group(0, 2, Table(table)).sweep(stop):
             assert stop.wait(10)
             raise KeyboardInterrupt
 
     def second() -> None:
-        with distributed.Group(Service(1, table)).sweep(threading.Event()):
+        with distributed.Group(1, 2, Table(table)).sweep(threading.Event()):
             raise AssertionError("it was let in")
 
     with pytest.raises(distributed.ProcessLost, match="was here before"):
         second()
     with pytest.raises(distributed.ProcessLost, match=r"process 1 of 2 has stopped \(it was started again\)"):
         first()
+
+
+def test_a_first_process_that_is_silent_is_given_up(monkeypatch):
+    """Its host has lost its power, say: no connection is closed, and what is asked of it waits for ever."""
+    monkeypatch.setattr(distributed, "SECONDS_BETWEEN_LOOKS", 0.01)
+    monkeypatch.setattr(distributed, "SECONDS_OF_SILENCE", 0.2)
+    lost, over, stop = threading.Event(), threading.Event(), threading.Event()
+
+    class Lost(Table):
+        def key_value_dir_get(self, folder: str) -> list[tuple[str, str]]:
+            if lost.is_set():
+                over.wait()
+            return super().key_value_dir_get(folder)
+
+    group = distributed.Group(1, 2, Lost({}))
+
+    def second() -> None:
+        with group.sweep(stop):
+            lost.set()
+            assert stop.wait(10)
+            group.claim("a task")
+
+    with pytest.raises(distributed.ProcessLost, match=r"process 0 of 2 does not answer any more \(silent for 0.2 s\)"):
+        second()
+    group.leave()
+    over.set()
 
 
 def test_slurm_tells_who_is_in_the_group(monkeypatch):
