@@ -14,6 +14,8 @@ JAX promises to read such files for six months after they were written, and does
 import hashlib
 import io
 import json
+import os
+import re
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ import numpy as np
 from jax import export as jax_export
 from jaxtyping import Array, Int32
 
-from jaxhash import checkpoint
+from jaxhash import bounded_files, checkpoint
 from jaxhash.hashing.batches import batches, count
 from jaxhash.hashing.keys import Tokens, flatten
 
@@ -34,6 +36,12 @@ FORMAT = 1
 KIND = "jaxhash export"
 PLATFORMS = ("cpu", "cuda", "tpu")
 FUNCTION, META, README = "function.stablehlo", "meta.json", "README.txt"
+
+# Deflate makes a half to an eighth of ours: a file that would fill a hundred times its size is none of them.
+_MOST_BYTES_PER_PACKED_BYTE = 100
+# Compiled code of the machine, called by name, is all in StableHLO that could do more than compute. Only this is ours:
+# JAX's check that n and length fit together.
+_FOREIGN_CODE = re.compile(r"custom_call(?! @shape_assertion\()")
 
 _README = """A hash function of keys onto bins, exported by jaxhash. It needs JAX and NumPy only:
 
@@ -143,22 +151,28 @@ def load(path: str | Path) -> Exported:
         )
     if meta.get("sha256") != hashlib.sha256(lowered).hexdigest():
         raise ExportError(f"{path}: damaged (its digest does not match); export it again")
-    platform = jax_export.default_export_platform()
-    if platform not in meta.get("platforms", ()):
-        raise ExportError(f"{path}: exported for {', '.join(meta['platforms'])}, not for {platform}; set JAX_PLATFORMS")
+    platform, platforms = jax_export.default_export_platform(), meta.get("platforms")
+    if not isinstance(platforms, list) or platform not in platforms:
+        named = ", ".join(map(str, platforms)) if isinstance(platforms, list) else platforms
+        raise ExportError(f"{path}: exported for {named}, not for {platform}; set JAX_PLATFORMS")
     try:
         function = jax_export.deserialize(bytearray(lowered))
+        foreign = _FOREIGN_CODE.search(function.mlir_module())
     except Exception as error:  # JAX and MLIR raise whatever they trip over
         reason = str(error).partition("\n")[0]
         raise ExportError(
             f"{path}: JAX {jax.__version__} cannot read what {meta.get('jax')} wrote ({reason})"
         ) from error
+    if foreign is not None:
+        raise _not_ours(path, "it calls code that is not in the file")
     try:
-        exported = Exported(jax.jit(function.call), meta["num_keys"], meta["num_bins"])
+        exported = Exported(jax.jit(function.call), int(meta["num_keys"]), int(meta["num_bins"]))
         golden = {bytes.fromhex(key): b for key, b in meta["golden"]}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ExportError(f"{path}: the description of the function is not complete ({error!r})") from error
-    for (key, expected), b in zip(golden.items(), exported(list(golden)).tolist(), strict=True):
+        bins = exported(list(golden)).tolist()
+    except Exception as error:  # of another function than ours, whatever JAX trips over
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ExportError(f"{path}: the description of the function is not complete, or not true ({reason})") from error
+    for (key, expected), b in zip(golden.items(), bins, strict=True):
         if b != expected:
             raise ExportError(
                 f"{path}: {key[:60]!r} gets bin {b} here instead of {expected}; this device or JAX does not compute "
@@ -170,7 +184,12 @@ def load(path: str | Path) -> Exported:
 def _read(path: Path) -> tuple[dict[str, Any], bytes]:
     """The description and the function, as they stand in the file."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with bounded_files.opened(path) as file, zipfile.ZipFile(file) as archive:
+            names, claimed = archive.namelist(), sum(part.file_size for part in archive.infolist())
+            if not set(names) <= {README, META, FUNCTION} or len(set(names)) < len(names):
+                raise zipfile.BadZipFile("it holds other files")
+            if claimed > _MOST_BYTES_PER_PACKED_BYTE * os.fstat(file.fileno()).st_size:
+                raise zipfile.BadZipFile(f"it claims {claimed:,} bytes, far more than a function of its size")
             damaged = archive.testzip()
             meta, lowered = json.loads(archive.read(META)), archive.read(FUNCTION)
     except FileNotFoundError as error:

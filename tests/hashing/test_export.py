@@ -1,6 +1,8 @@
 """Exported functions, run by a process that knows JAX and NumPy only."""
 
+import hashlib
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -141,3 +143,58 @@ def test_the_command_exports_and_applies(hasher, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "exists; give another file" in error
     assert "no exported hash function" in error
+
+
+def written(path, function, meta):
+    """Another function, exported as ours are, with a digest that fits: what a forger would write."""
+    shapes = jax.ShapeDtypeStruct((8, 8), np.uint8), jax.ShapeDtypeStruct((8,), np.int32)
+    lowered = bytes(
+        jax.export.export(jax.jit(function), disabled_checks=[jax.export.DisabledSafetyCheck.custom_call("inverse")])(
+            *shapes
+        ).serialize()
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(META, json.dumps(meta | {"sha256": hashlib.sha256(lowered).hexdigest()}))
+        archive.writestr(FUNCTION, lowered)
+    return path
+
+
+def test_a_function_that_calls_code_of_the_machine_is_not_run(exported, tmp_path):
+    def call(characters, lengths):
+        return jax.ffi.ffi_call("inverse", jax.ShapeDtypeStruct((8,), np.int32))(lengths)
+
+    with pytest.raises(ExportError, match="calls code that is not in the file"):
+        export.load(written(tmp_path / "x", call, export._read(exported)[0]))
+
+
+def test_a_function_of_something_else_is_refused(exported, tmp_path):
+    def rows(characters, lengths):
+        return characters
+
+    with pytest.raises(ExportError, match="not complete, or not true"):
+        export.load(written(tmp_path / "x", rows, export._read(exported)[0]))
+
+
+def test_archives_that_flood_or_hold_more_than_ours_are_refused(exported, tmp_path):
+    with zipfile.ZipFile(exported) as archive:
+        parts = {name: archive.read(name) for name in (META, FUNCTION)}
+    flood = bytes(2**25)
+    for name, change, message in (
+        ("flood", {FUNCTION: flood}, "claims 33,5"),
+        ("traversal", {"../../x": b""}, "other files"),
+        ("nested", {META: b"[" * 100_000}, "recursion|nested"),
+        ("numbers", {META: b"1" * 5_000}, "digits"),
+        ("platforms", {META: json.dumps(json.loads(parts[META]) | {"platforms": 5}).encode()}, "exported for 5"),
+    ):
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            for inner, content in (parts | change).items():
+                archive.writestr(inner, content)
+        with pytest.raises(ExportError, match=message) as caught:
+            export.load(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x")
+    with pytest.raises(ExportError, match="not a regular file"):
+        export.load(tmp_path / "x")
