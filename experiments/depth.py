@@ -25,6 +25,7 @@ from rich.table import Table
 
 from experiments import paper
 from experiments.command import interruptible, option, parse
+from experiments.machines import Machines
 from experiments.variants import run_variants
 from jaxhash import layer_properties, plots, sweep, variant_plots
 from jaxhash.sweep import SweepConfig
@@ -45,6 +46,7 @@ class Config:
     """
 
     sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
+    machines: tyro.conf.OmitArgPrefixes[Machines] = field(default_factory=Machines)
     depths: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Numbers of hidden layers."""
     out: Path | None = None
@@ -78,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
     name = Path(dataset).stem
     out = config.out or Path("runs") / f"depth-{name}"
     configs, depths = config.by_depth(), sorted(config.depths)
-    whole = run_variants(configs, out, config.data_dir, dimension="depth", coordinate=depths)
+    whole = run_variants(configs, out, config.data_dir, config.machines, dimension="depth", coordinate=depths)
     console = Console(stderr=True)
     with interruptible(out, console) as stop:
         parts = []

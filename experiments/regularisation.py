@@ -26,6 +26,7 @@ from rich.table import Table
 
 from experiments import paper
 from experiments.command import option, parse
+from experiments.machines import Machines
 from experiments.rows import write_csv
 from experiments.variants import run_variants
 from jaxhash import effects, plots, variant_plots
@@ -49,6 +50,7 @@ class Config:
     """
 
     sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
+    machines: tyro.conf.OmitArgPrefixes[Machines] = field(default_factory=Machines)
     l2_grid: tuple[float, ...] = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
     """Weight decay; the study's is 1e-6."""
     dropout_grid: tuple[float, ...] = (0.0, 0.1, 0.25, 0.5)
@@ -111,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     name = Path(dataset).stem
     out = config.out or Path("runs") / f"regularisation-{name}"
-    results = run_variants(configs, out, config.data_dir)
+    results = run_variants(configs, out, config.data_dir, config.machines)
     found = all_effects(results, config.sweep, factors)
     write_csv(out / "effects.csv", [dataclasses.asdict(effect) for effect in found])
     title = f"{name}, {config.sweep.repeats} repeats, {config.sweep.train.epochs} epochs; one factor changed at a time"

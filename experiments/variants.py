@@ -1,5 +1,6 @@
 """What the commands that run variants of a sweep share: one progress bar over all of them, Ctrl-C, and errors."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from rich.console import Console
 
 from experiments.command import interruptible, progress_bar
+from experiments.machines import ONE_PROCESS, Machines
 from jaxhash import sweep, variants
 from jaxhash.sweep import SweepConfig
 
@@ -20,11 +22,15 @@ def run_variants(
     configs: Mapping[str, SweepConfig],
     out: Path,
     data_dir: Path | None,
+    machines: Machines = ONE_PROCESS,
     *,
     dimension: str = "variant",
     coordinate: Sequence[Any] | None = None,
 ) -> xr.Dataset:
-    """`variants.run` for a person at a terminal; exits as `interruptible` does."""
+    """`variants.run` for a person at a terminal; exits as `interruptible` does.
+
+    Several processes train one variant after the other together; the first returns, the others end here.
+    """
     sweep.one_thread_a_lane()
     console = Console(stderr=True)
     epochs = {name: _epochs(config) for name, config in configs.items()}
@@ -36,7 +42,12 @@ def run_variants(
     bar = progress_bar(console)
     everything = bar.add_task("preparing", total=sum(epochs.values()))
 
-    with interruptible(out, console) as stop, bar, _compiled_once():
+    with interruptible(out, console) as stop, machines.joined() as group, bar, _compiled_once():
+        if group is not None and group.index > 0:
+            for name, config in configs.items():
+                sweep.run(config, out / name, data_dir=data_dir, mesh=machines.mesh, group=group, stop=stop)
+            console.print(f"Process {group.index} is done; process 0 has the results.")
+            sys.exit(0)
 
         def run_one(config: SweepConfig, folder: Path) -> xr.Dataset:
             number = list(configs).index(folder.name)
@@ -52,7 +63,9 @@ def run_variants(
             bar.update(everything, description=name)
             if not console.is_terminal:
                 console.print(name, highlight=False)
-            return sweep.run(config, folder, data_dir=data_dir, report=report, stop=stop)
+            return sweep.run(
+                config, folder, data_dir=data_dir, mesh=machines.mesh, group=group, report=report, stop=stop
+            )
 
         return variants.run(configs, out, dimension=dimension, coordinate=coordinate, run_sweep=run_one)
 

@@ -81,10 +81,7 @@ def join(
     try:
         service = None
         if index == 0:
-            # Recoverable: that one has signed off does not end the others.
-            service = _jax.get_distributed_runtime_service(
-                f"[::]:{address.rpartition(':')[2]}", count, recoverable=True
-            )
+            service = _jax.get_distributed_runtime_service(f"[::]:{address.rpartition(':')[2]}", count)
         table = _jax.get_distributed_runtime_client(
             address, index, init_timeout=SECONDS_TO_MEET, shutdown_on_destruction=False
         )

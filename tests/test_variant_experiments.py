@@ -57,7 +57,7 @@ def test_effects_are_saved_printed_and_compared(tmp_path, monkeypatch, capfd):
     """On made-up results: dropout moves 9-NN by 0.5, sample size by 0.25, width by 0.125, and nothing else anything."""
     spread = np.array([-0.01, 0.0, 0.01])
 
-    def made_up(configs, out, data_dir):
+    def made_up(configs, out, data_dir, machines):
         values = np.full((len(configs), 3, 2), 0.25) + spread[:, None]
         names = list(configs)
         values[names.index("dropout=0.5")] += 0.5

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from jaxhash import distributed, run_log
 from jaxhash.lanes import lanes
@@ -38,9 +39,15 @@ def folder(tmp_path_factory):
 
 
 def start(
-    folder: Path, out: str, epochs: int, *options: str, repeats: int = 5, **environment: str
+    folder: Path,
+    out: str,
+    epochs: int,
+    *options: str,
+    repeats: int = 5,
+    experiment: str = "model_capacity",
+    **environment: str,
 ) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "experiments.model_capacity", "--dataset", str(folder / "data.npz")]
+    command = [sys.executable, "-m", f"experiments.{experiment}", "--dataset", str(folder / "data.npz")]
     command += ["--widths", "3", "5", "--repeats", str(repeats), "--epochs", str(epochs), "--batch-size", "8"]
     command += ["--patience", "0", "--out", str(folder / out), *options]
     cache = {
@@ -54,16 +61,24 @@ def start(
     )
 
 
-def group(folder: Path, out: str, count: int, epochs: int, repeats: int = 5) -> list[subprocess.Popen[str]]:
+def group(
+    folder: Path,
+    out: str,
+    count: int,
+    epochs: int,
+    *options: str,
+    repeats: int = 5,
+    experiment: str = "model_capacity",
+) -> list[subprocess.Popen[str]]:
     """Half of them told by flags, half by the environment."""
     address, started = f"localhost:{free_port()}", []
     for i in range(count):
         flags = ["--coordinator", address, "--num-processes", str(count), "--process-id", str(i)]
         told = dict(zip(distributed.ENVIRONMENT.values(), flags[1::2], strict=True))
         if i % 2:
-            started.append(start(folder, out, epochs, repeats=repeats, **told))
+            started.append(start(folder, out, epochs, *options, repeats=repeats, experiment=experiment, **told))
         else:
-            started.append(start(folder, out, epochs, *flags, repeats=repeats))
+            started.append(start(folder, out, epochs, *options, *flags, repeats=repeats, experiment=experiment))
     return started
 
 
@@ -115,6 +130,21 @@ def test_several_processes_write_one_result_and_the_same_bits(folder, alone, cou
     assert all(f"Process {i} is done" in said[i] for i in range(1, count))
     assert "10 of 10 models" in said[0]
     assert len(list((folder / out / "tasks").iterdir())) == 5
+
+
+@pytest.mark.slow
+def test_variants_are_trained_by_all_processes_one_after_the_other(folder):
+    """Two sweeps: with batch norm and without."""
+    grids = ["--l2-grid", "1e-6", "--dropout-grid", "0", "--label-noise-grid", "0", "--input-noise-grid", "0"]
+    grids += ["--epochs-grid", "3", "--sample-grid"]
+    processes = group(folder, "variants", 2, 3, *grids, repeats=2, experiment="regularisation")
+    said = ended(processes)
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert "Process 1 is done" in said[1]
+    found = xr.load_dataset(folder / "variants" / "results.nc")
+    assert "batch_norm=off" in found["variant"].values
+    assert (found["epochs"] == 3).all()
+    assert (folder / "variants" / "regularisation.png").exists()
 
 
 @pytest.mark.slow
