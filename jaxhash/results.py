@@ -37,10 +37,19 @@ def collect(out: Path) -> xr.Dataset:
     table = {name: np.full([len(values) for values, _ in axes.values()], np.nan) for name in attributes}
     for task in runs.tasks_of(description):
         for epoch in snapshots or (None,):
-            for entry in checkpoint.describe(task.folder(out, epoch))["models"]:
-                at = tuple(values.index(entry[name]) for name, (values, _) in axes.items())
-                for name in attributes:
-                    table[name][at] = entry[name]
+            path = task.folder(out, epoch)
+            try:
+                for entry in runs.describe_task(out, task, path, epoch)["models"]:
+                    at = tuple(values.index(entry[name]) for name, (values, _) in axes.items())
+                    for name in attributes:
+                        table[name][at] = entry[name]
+            except CheckpointError:
+                raise
+            except (KeyError, TypeError, ValueError) as error:
+                raise CheckpointError(
+                    f"{path}: does not have the numbers of its models ({error!r}); delete this folder and run the "
+                    "same command again"
+                ) from None
     try:
         versions = json.dumps(description["versions"])
         noted = {"data": description["data"], "versions": versions, "device": description["device"]}

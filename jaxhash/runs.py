@@ -12,14 +12,16 @@ All but the last two are written whole or not at all.
 """
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +128,8 @@ def read_description(out: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise CheckpointError(f"{out / CONFIG}: missing; {out} is not the folder of a sweep") from None
     except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{out / CONFIG}: cannot be read ({error!r}); restore it from a copy") from None
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 240, placeholder=" ...")
+        raise CheckpointError(f"{out / CONFIG}: cannot be read ({reason}); restore it from a copy") from None
     return description
 
 
@@ -160,6 +163,35 @@ def tasks_of(description: dict[str, Any]) -> list[Task]:
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{CONFIG}: does not describe a sweep ({error!r}); restore it from a copy") from None
     return tasks
+
+
+def identity(out: Path, task: Task, epoch: int | None) -> dict[str, Any]:
+    """What a checkpoint says it is of, so that none is taken for another: the run, its models, and the moment.
+
+    Raises:
+        CheckpointError: as `read_description`.
+    """
+    changed = (out / CONFIG).stat().st_mtime_ns if (out / CONFIG).exists() else 0
+    return {"run": _run_digest(out, changed), "task": task_as_json(task), "epoch": epoch}
+
+
+def describe_task(out: Path, task: Task, path: Path, epoch: int | None) -> dict[str, Any]:
+    """The description saved with a checkpoint of a task, once it was found to be that; `epoch` as of `identity`.
+
+    Raises:
+        CheckpointError: if it is missing, damaged, or of another run, task or moment.
+    """
+    description, expected = checkpoint.describe(path), identity(out, task, epoch)
+    # Folders of before this was noted do not say it.
+    said = description.get("of", expected)
+    if said != expected:
+        found = said if isinstance(said, dict) else {}
+        differing = ", ".join(name for name in expected if found.get(name) != expected[name])
+        raise CheckpointError(
+            f"{path}: holds models of something else (another {differing}); "
+            "delete this folder and run the same command again, or restore it from a copy"
+        )
+    return description
 
 
 def task_as_json(task: Task) -> dict[str, Any]:
@@ -233,6 +265,7 @@ def load(run: str | Path, *, width: int, repeat: int, examples: int | None = Non
     path = task.folder(out, epoch)
     if not path.exists():
         raise CheckpointError(f"{path}: not trained yet; run the sweep's command again to continue it")
+    describe_task(out, task, path, epoch)
     at = members.index((repeat, examples))
     params, stats = jax.tree.map(lambda a: a[at], checkpoint.restore(path, abstract_models(task)))
     variables = split(task.block, params, stats)[task.block.widths.index(width)]
@@ -243,6 +276,14 @@ def abstract_models(task: Task) -> Any:
     """Shapes and dtypes of what a finished task saves: parameters and statistics, repeats first."""
     one = jax.eval_shape(partial(init_block, task.block), jax.eval_shape(lambda: jax.random.key(0)))
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((len(task.repeats), *a.shape), a.dtype), one)
+
+
+@lru_cache(maxsize=8)  # every task asks, and a configuration names all tasks
+def _run_digest(out: Path, changed: int) -> str:
+    """Of whose run this is; `changed` is when that was written."""
+    description = read_description(out)
+    run = {name: description.get(name) for name in ("config", "data")}
+    return hashlib.sha256(json.dumps(run, sort_keys=True).encode()).hexdigest()
 
 
 @partial(jax.jit, static_argnums=0)

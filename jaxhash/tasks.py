@@ -125,7 +125,8 @@ def work(
     for epoch in config.moments:
         folder = folder_of(config, task, out, epoch)
         if folder.exists():
-            report(Progress(task, epoch, np.zeros(0), np.zeros(0), checkpoint.describe(folder)["models"]))
+            models = runs.describe_task(out, task, folder, epoch if config.snapshots else None)["models"]
+            report(Progress(task, epoch, np.zeros(0), np.zeros(0), models))
         else:
             missing.append(epoch)
     if not missing:
@@ -152,7 +153,8 @@ def work(
             _save_partial(task, state, epoch, out)
             raise
         arrays = gather((state.params, state.stats), repeats)
-        checkpoint.save(folder_of(config, task, out, moment), arrays, {"models": models})
+        of = runs.identity(out, task, moment if config.snapshots else None)
+        checkpoint.save(folder_of(config, task, out, moment), arrays, {"of": of, "models": models})
         report(Progress(task, moment, np.zeros(0), np.zeros(0), models))
     shutil.rmtree(out / runs.PARTIAL / task.name, ignore_errors=True)
 
@@ -275,7 +277,7 @@ def _save_partial(task: Task, state: TrainState, epoch: int, out: Path) -> None:
     path = folder / f"epoch-{epoch}"
     if path in older:
         return
-    checkpoint.save(path, gather(state, len(task.repeats)), {"epoch": epoch})
+    checkpoint.save(path, gather(state, len(task.repeats)), {"of": runs.identity(out, task, epoch)})
     for path in older:
         shutil.rmtree(path, ignore_errors=True)
 
@@ -287,6 +289,7 @@ def _resume(
     saves = {int(path.name.split("-")[1]): path for path in _partial_saves(out / runs.PARTIAL / task.name)}
     for epoch in sorted((epoch for epoch in saves if epoch <= latest), reverse=True):
         try:
+            runs.describe_task(out, task, saves[epoch], epoch)
             return checkpoint.restore(saves[epoch], jax.eval_shape(init, keys)), epoch
         except checkpoint.CheckpointError:
             # Only time is lost: an older one serves, or the start.

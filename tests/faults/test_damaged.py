@@ -51,6 +51,31 @@ def test_a_task(trained, tmp_path, seed):
         shutil.rmtree(out)
 
 
+def test_a_whole_task_in_the_place_of_another(trained, tmp_path):
+    """Nothing of it is damaged, and its arrays have the shapes of those expected."""
+    one, other = sorted(path.name for path in (trained.out / "tasks").iterdir())
+    shutil.copytree(trained.out, tmp_path / "x")
+    shutil.rmtree(tmp_path / "x" / "tasks" / one)
+    shutil.copytree(trained.out / "tasks" / other, tmp_path / "x" / "tasks" / one)
+    with pytest.raises(CheckpointError, match=f"{one}: holds models of something else \\(another task\\)"):
+        jaxhash.load(tmp_path / "x", width=3, repeat=0)
+    for read in (collect, lambda out: sweep.run(trained.config, out)):
+        with pytest.raises(CheckpointError, match=r"another task.*delete this folder and run the same command again"):
+            read(tmp_path / "x")
+    jaxhash.load(tmp_path / "x", width=3, repeat=1)
+
+
+def test_the_tasks_of_another_run(trained, tmp_path):
+    shutil.copytree(trained.out, tmp_path / "x")
+    config = (tmp_path / "x" / "config.json").read_text()
+    assert config.count('"seed": 0') == 1
+    (tmp_path / "x" / "config.json").write_text(config.replace('"seed": 0', '"seed": 1'))
+    with pytest.raises(CheckpointError, match=r"holds models of something else \(another run\)"):
+        jaxhash.load(tmp_path / "x", width=3, repeat=0)
+    with pytest.raises(CheckpointError, match="another run"):
+        collect(tmp_path / "x")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_what_describes_a_run(trained, tmp_path, seed):
