@@ -1,8 +1,8 @@
 """Neural networks as hash functions, in JAX.
 
 `jaxhash.load(run, width=..., repeat=...)` takes a trained model out of a sweep; `jaxhash.fit(keys)` learns a hash
-function without collisions, a `Hasher`; `jaxhash.encode(fn)` gives the neural code of any JAX model. The rest is in
-the modules:
+function without collisions, a `Hasher`, of a list or of a `KeyFile`; `jaxhash.encode(fn)` gives the neural code of any
+JAX model. The rest is in the modules:
 
     sweeps    data, models, population, train, codes, knn, kmeans, logistic, properties, sweep, runs, plots
     codes     codes, encoding (a package: its own list of modules)
@@ -16,15 +16,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jaxhash.encoding import encode, encode_with_output
     from jaxhash.hashing.hasher import Hasher, load_hasher
+    from jaxhash.hashing.key_source import KeyFile
     from jaxhash.hashing.perfect import FitConfig, NotPerfect, fit
     from jaxhash.runs import Model, load
 
 __version__ = version("jaxhash")
-__all__ = ["FitConfig", "Hasher", "Model", "NotPerfect", "encode", "encode_with_output", "fit", "load", "load_hasher"]
+__all__ = [
+    "FitConfig",
+    "Hasher",
+    "KeyFile",
+    "Model",
+    "NotPerfect",
+    "encode",
+    "encode_with_output",
+    "fit",
+    "load",
+    "load_hasher",
+]
 
 _HOMES = {
     "jaxhash.encoding": ["encode", "encode_with_output"],
     "jaxhash.hashing.hasher": ["Hasher", "load_hasher"],
+    "jaxhash.hashing.key_source": ["KeyFile"],
     "jaxhash.hashing.perfect": ["FitConfig", "NotPerfect", "fit"],
     "jaxhash.runs": ["Model", "load"],
 }

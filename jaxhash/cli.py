@@ -7,19 +7,17 @@
     jaxhash status runs/x                      how a sweep stands, while it runs or afterwards
 
 Exit status: 0 done; 1 the keys, a folder or a value cannot be used; 2 the command line is wrong; 3 keys still collide,
-the best function was saved; 130 Ctrl-C, 143 SIGTERM, nothing was saved; 141 the reader of the output went away.
+the best function was saved; 130 Ctrl-C, 143 SIGTERM, the same command goes on; 141 the reader of the output went away.
 """
 
-import gzip
-import io
 import os
 import sys
 import time
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal, cast
+from typing import Annotated, Literal
 
 import jax
 import numpy as np
@@ -28,19 +26,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxhash import device_memory, signals, status, tensorboard
-from jaxhash.hashing import export, hasher, keys, perfect
+from jaxhash.hashing import export, hasher, key_lines, keys, perfect, unfinished
+from jaxhash.hashing.key_lines import Flat
+from jaxhash.hashing.key_source import KeyFile, spooled
 from jaxhash.hashing.latent import LatentConfig
-from jaxhash.hashing.perfect import FitConfig, NotPerfect
+from jaxhash.hashing.perfect import FitConfig, Interrupted, NotPerfect
 from jaxhash.hashing.sharded import ShardedConfig
 from jaxhash.hashing.single import SingleConfig
 
 OK, BAD_INPUT, NOT_PERFECT, INTERRUPTED, READER_GONE = 0, 1, 3, 130, 141
 STDIN = "-"
-BLOCK_BYTES = 2**20
 SECONDS_BETWEEN_LINES = 2.0
 OUT_OF_MEMORY = (
     "Give fewer keys, another --method, or fewer --single.hidden units; JAX_PLATFORMS=cpu uses the host's memory"
 )
+UNFINISHED = ".unfinished"
+"""At the end of the name of the folder that keeps what a fit has learned until it is done."""
 NOTHING_SAVED = "Nothing was saved; the same command begins anew."
 
 
@@ -61,7 +62,8 @@ class Fit(_Compiles):
     """Keys, one a line (plain or .gz): a file, - for standard input, or the name of a word list: english (some ten
     thousand common words, in the package) or dwyl (the dictionary of the study)."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """New folder for the function. An existing one is refused; it appears whole or not at all."""
+    """New folder for the function. An existing one is refused; it appears whole or not at all. Until then, what has
+    been learned is kept in DIR.unfinished, once a minute and when it is stopped; the same command goes on there."""
     bins: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Bins. By default as many as keys: a minimal perfect hash. With more it stays perfect; with fewer, all bins are
     filled and no two differ by more than one key."""
@@ -73,6 +75,8 @@ class Fit(_Compiles):
     """Another seed gives another function of the same keys."""
     drop_duplicates: bool = False
     """Drop repeated keys instead of refusing them."""
+    mesh: Annotated[str, tyro.conf.arg(metavar="auto|none|N")] = "auto"
+    """Devices that learn: auto all of this process, none the first, a number that many. The function is the same."""
     sharded: ShardedConfig = field(default_factory=ShardedConfig)
     single: SingleConfig = field(default_factory=SingleConfig)
     latent: LatentConfig = field(default_factory=LatentConfig)
@@ -151,16 +155,13 @@ def run(command: Fit | Hash | Info | Export | StatusOf) -> int:
             return _export(command)
         return _info(command)
     except KeyboardInterrupt:
-        _say("Interrupted." + (f" {NOTHING_SAVED}" if isinstance(command, Fit) else ""))
+        _say("Interrupted." + (f" {_what_is_kept(command.out)}" if isinstance(command, Fit) else ""))
         return INTERRUPTED
-    except _Stopped as stopped:
-        _say(f"Interrupted. {NOTHING_SAVED}")
-        return stopped.status
     except BrokenPipeError:
         # What is still buffered has no reader; without this, Python would complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return READER_GONE
-    except (ValueError, TypeError, OSError, EOFError, zlib.error) as error:
+    except (ValueError, TypeError, OSError) as error:
         _say(f"Error: {error}")
         return BAD_INPUT
 
@@ -180,28 +181,42 @@ def _fit(command: Fit) -> int:
     if not os.access(there, os.W_OK):
         raise PermissionError(f"{there} cannot be written to; give another folder as --out")
     config = FitConfig(command.bins, command.method, command.seed, command.sharded, command.single, command.latent)
-    if command.keys == STDIN:
-        listed = keys.read_keys(sys.stdin.buffer, drop_duplicates=command.drop_duplicates)
-    elif command.drop_duplicates and Path(command.keys).exists():
-        listed = keys.read_keys(Path(command.keys), drop_duplicates=True)
-    else:
-        listed = keys.load_keys(command.keys)
     began = time.monotonic()
     exit_status = OK
-    with _Display() as display, signals.requests(lambda: display.say("Stopping after the step under way ...")) as asked:
-
-        def report(progress: perfect.Progress) -> None:
-            if asked.stop.is_set():
-                raise _Stopped(asked.status)
-            display.update(progress)
-
+    with (
+        ExitStack() as stack,
+        _Display() as display,
+        signals.requests(lambda: display.say("Stopping after the step under way ...")) as asked,
+        device_memory.explained(OUT_OF_MEMORY),
+    ):
+        source: KeyFile | list[bytes]
+        if command.keys == STDIN:
+            source = stack.enter_context(spooled(sys.stdin.buffer))
+        elif command.keys not in keys.KEY_SETS and Path(command.keys).exists():
+            source = KeyFile(Path(command.keys))
+            if not source.path.is_file():  # a pipe, which can be read once only
+                source = stack.enter_context(spooled(stack.enter_context(source.path.open("rb"))))
+        else:
+            source = keys.load_keys(command.keys)
         try:
-            with device_memory.explained(OUT_OF_MEMORY):
-                found = perfect.fit(listed, config, report)
-        except NotPerfect as error:
-            found, exit_status = error.hasher, NOT_PERFECT
-            display.say(f"Not perfect: {error}.")
-    found.save(command.out)
+            with unfinished.opened(_unfinished(command.out)) as kept:
+                try:
+                    found = perfect.fit(
+                        source,
+                        config,
+                        display.update,
+                        drop_duplicates=command.drop_duplicates,
+                        mesh=command.mesh,
+                        kept=kept,
+                        stop=asked.stop,
+                    )
+                except NotPerfect as error:
+                    found, exit_status = error.hasher, NOT_PERFECT
+                    display.say(f"Not perfect: {error}.")
+                found.save(command.out)
+        except Interrupted:
+            display.say(f"Interrupted. {_what_is_kept(command.out)}")
+            return asked.status
     size = "" if not found.num_keys else f", {found.bits_per_key:.1f} bits per key"
     kind = "best function found" if exit_status else "minimal perfect hash" if found.load == 1 else "hash"
     _say(
@@ -211,41 +226,32 @@ def _fit(command: Fit) -> int:
     return exit_status
 
 
+def _unfinished(out: Path) -> Path:
+    return out.with_name(out.name + UNFINISHED)
+
+
+def _what_is_kept(out: Path) -> str:
+    folder = _unfinished(out)
+    if not folder.exists():
+        return NOTHING_SAVED
+    return f"What was learned is kept in {folder}; the same command goes on from there."
+
+
 def _hash(command: Hash) -> int:
     if command.keys == STDIN:
-        return _print_bins(command.folder, _blocks(cast(io.BufferedReader, sys.stdin.buffer)))
-    if not Path(command.keys).exists():
-        return _print_bins(command.folder, iter([keys.load_keys(command.keys)]))
-    with Path(command.keys).open("rb") as stream:
-        return _print_bins(command.folder, _blocks(stream))
+        return _print_bins(command.folder, key_lines.blocks(sys.stdin.buffer, "standard input"))
+    if command.keys not in keys.KEY_SETS and Path(command.keys).exists():
+        return _print_bins(command.folder, key_lines.file_blocks(Path(command.keys), command.keys))
+    return _print_bins(command.folder, [keys.flatten(keys.load_keys(command.keys))])
 
 
-def _print_bins(path: Path, blocks: Iterator[list[bytes]]) -> int:
+def _print_bins(path: Path, blocks: Iterable[Flat]) -> int:
     # A saved function is a folder, an exported one a file.
     function = export.load(path) if path.is_file() else hasher.load_hasher(path)
     for block in blocks:
         sys.stdout.write("".join(f"{b}\n" for b in np.asarray(function(block)).tolist()))
         sys.stdout.flush()
     return OK
-
-
-def _blocks(stream: io.BufferedReader) -> Iterator[list[bytes]]:
-    """The lines of a stream, plain or gzipped, as soon as they arrive."""
-    source: BinaryIO = stream
-    if stream.peek(3)[:3] == b"\x1f\x8b\x08":
-        source = cast(BinaryIO, gzip.GzipFile(fileobj=stream))
-    rest = b""
-    while block := source.read1(BLOCK_BYTES):  # type: ignore[attr-defined]
-        whole, end, rest = (rest + block).rpartition(b"\n")
-        if end:
-            yield _lines(whole + end)
-    if rest:
-        yield _lines(rest)
-
-
-def _lines(text: bytes) -> list[bytes]:
-    # The line end put in front keeps a key that begins like a gzip file from being taken for one.
-    return keys.read_lines(io.BytesIO(b"\n" + text))[1:]
 
 
 def _export(command: Export) -> int:
@@ -290,28 +296,21 @@ def _print_rows(rows: dict[str, str]) -> int:
     return OK
 
 
-class _Stopped(Exception):
-    """A signal asked to stop, and the step under way is done."""
-
-    def __init__(self, status: int) -> None:
-        self.status = status
-
-
 class _Display:
     """Collisions left while a function is fitted: a bar in a terminal, a line now and then elsewhere."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
         self._bar = Progress(
-            TextColumn("fitting {task.fields[keys]} keys"),
+            TextColumn("{task.fields[stage]} {task.fields[keys]} keys"),
             BarColumn(),
-            TextColumn("{task.fields[left]} collisions left, step {task.fields[step]}"),
+            TextColumn("{task.fields[left]}"),
             TimeElapsedColumn(),
             console=self._console,
             disable=not self._console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task("", keys="", left="", step="")
+        self._task = self._bar.add_task("", stage="reading", keys="", left="")
         self._spoke = time.monotonic()
 
     def __enter__(self) -> "_Display":
@@ -323,17 +322,19 @@ class _Display:
 
     def update(self, progress: perfect.Progress) -> None:
         """Show where the fit stands."""
+        fitting = progress.stage == "fitting"
         self._bar.update(
             self._task,
-            total=progress.num_keys,
+            total=progress.num_keys if fitting else None,
             completed=progress.num_keys - progress.collisions,
+            stage=progress.stage,
             keys=f"{progress.num_keys:,}",
-            left=f"{progress.collisions:,}",
-            step=f"{progress.steps:,}",
+            left=f"{progress.collisions:,} collisions left, step {progress.steps:,}" if fitting else "",
         )
         if not self._console.is_terminal and time.monotonic() - self._spoke > SECONDS_BETWEEN_LINES:
             self._spoke = time.monotonic()
-            self.say(f"{progress.seconds:.0f} s: {progress.collisions:,} of {progress.num_keys:,} keys collide")
+            done = f"{progress.collisions:,} of {progress.num_keys:,} keys collide"
+            self.say(f"{progress.seconds:.0f} s: {done if fitting else f'{progress.stage} {progress.num_keys:,} keys'}")
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""

@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-from jaxhash import cli
+from jaxhash import checkpoint, cli
+from jaxhash.hashing import key_lines
 from jaxhash.hashing.hasher import load_hasher
 
 WORDS = [f"word{i}" for i in range(100)]
@@ -75,7 +76,7 @@ def test_lines_of_every_kind_are_hashed_one_for_one(saved, tmp_path, capfdbinary
     path.write_bytes(pack(text))
     expected = np.asarray(load_hasher(saved)(keys)).tolist()
     assert hash_lines(saved, capfdbinary, path) == expected
-    monkeypatch.setattr(cli, "BLOCK_BYTES", 3)
+    monkeypatch.setattr(key_lines, "BLOCK_BYTES", 3)
     assert hash_lines(saved, capfdbinary, path) == expected
 
 
@@ -94,7 +95,7 @@ def test_lines_are_answered_as_they_arrive_and_a_reader_may_go_away(saved):
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_while_fitting_leaves_nothing(tmp_path, number, status):
+def test_a_signal_while_fitting_keeps_what_was_learned(tmp_path, capfd, number, status):
     process = start(
         "fit", "english", "--out", tmp_path / "x", "--sharded.inputs", 4, "--sharded.attempts", 255,
         "--sharded.steps", 100_000, env=os.environ | {"PYTHONUNBUFFERED": "1"},
@@ -104,8 +105,17 @@ def test_a_signal_while_fitting_leaves_nothing(tmp_path, number, status):
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == status
-    assert said.decode().splitlines()[-1] == "Interrupted. Nothing was saved; the same command begins anew."
-    assert list(tmp_path.iterdir()) == []
+    kept = tmp_path / "x.unfinished"
+    assert said.decode().splitlines()[-1] == (
+        f"Interrupted. What was learned is kept in {kept}; the same command goes on from there."
+    )
+    assert list(tmp_path.iterdir()) == [kept]
+    assert sorted(path.name for path in kept.iterdir()) == [".lock", "state-1"]
+    assert checkpoint.describe(kept / "state-1")["fit"]["method"] == "sharded"
+    # What is there is another fit's: neither taken nor lost.
+    assert cli.run(cli.Fit("english", tmp_path / "x")) == cli.BAD_INPUT
+    assert "holds what another fit has learned (another setting of the method)" in capfd.readouterr().err
+    assert (kept / "state-1").exists()
 
 
 def test_a_function_that_is_not_perfect_is_saved_and_said_so(words, tmp_path):

@@ -10,7 +10,7 @@ PEERS = {"torch", "tensorflow", "keras", "faiss"}
 
 # Lowest first: a module imports only modules that stand in an earlier line.
 LAYERS = [
-    ["bounded_files", "durable"],
+    ["bounded_files", "durable", "pickled_values"],
     [
         "checkpoint",
         "codes",
@@ -25,6 +25,7 @@ LAYERS = [
         "device_memory",
         "run_lock",
         "signals",
+        "hashing.side_by_side",
         "hashing.table",
         "hashing.key_batches",
     ],
@@ -36,6 +37,8 @@ LAYERS = [
         "text_data",
         "encoding.reductions",
         "encoding.unit_rules",
+        "hashing.key_lines",
+        "hashing.unfinished",
     ],
     [
         "code_files",
@@ -58,6 +61,7 @@ LAYERS = [
         "properties",
         "train",
         "encoding.units",
+        "hashing.key_source",
         "hashing.python_hash",
         "hashing.fingerprint",
         "hashing.batches",
@@ -71,6 +75,7 @@ LAYERS = [
         "grid",
         "encoding.interpret",
         "hashing.quality",
+        "hashing.separation",
         "hashing.shards",
         "hashing.single",
         "hashing.learner",
@@ -93,12 +98,12 @@ LAYERS = [
         "results",
         "plots",
         "regimes",
-        "hashing.perfect",
+        "hashing.learning",
         "hashing.actor_critic",
         "hashing.table_reinforce",
         "hashing.meta",
     ],
-    ["cost", "run_log"],
+    ["cost", "run_log", "hashing.perfect"],
     ["status", "sweep", "tensorboard"],
     ["cli", "hash_plots", "layer_properties", "variants"],
     ["effects", "phase_plots", "variant_plots"],

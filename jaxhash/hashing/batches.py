@@ -1,12 +1,12 @@
 """Any number of keys of any length -> batches of few shapes, so that new sizes are not compiled again."""
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Int
 
-from jaxhash.hashing.keys import Flat, Tokens, encode_keys, flatten, windows
+from jaxhash.hashing.key_lines import Flat
+from jaxhash.hashing.keys import Tokens, windows
 
 MAX_ROWS = 2**16
 MIN_ROWS = 2**4
@@ -15,26 +15,19 @@ LENGTHS = (2**5, 2**6)
 MAX_BYTES = 2**26
 """Memory for the characters of a batch, unless one key alone is longer."""
 
-Places = slice | Int[np.ndarray, " n"]
+Places = slice | Int[np.ndarray, "_"]
 
 
-def pipeline(keys: Sequence[Any]) -> Iterator[tuple[Places, Tokens]]:
-    """`batches` of some keys after the others, so that a device can begin before all are prepared.
-
-    Raises:
-        TypeError, ValueError: as `keys.encode_keys`.
-    """
-    for start in range(0, len(keys), MAX_ROWS):
-        try:
-            flat = flatten(keys[start : start + MAX_ROWS])
-        except (TypeError, ValueError):
-            encode_keys(keys)  # raises the same, and counts from the first key
-            raise
+def pipeline(blocks: Iterable[Flat]) -> Iterator[tuple[Places, Tokens]]:
+    """`batches` of one block after the other, with the place of each key among all."""
+    start = 0
+    for flat in blocks:
         for places, tokens in batches(flat):
             if isinstance(places, slice):
                 yield slice(places.start + start, places.stop + start), tokens
             else:
                 yield places + start, tokens
+        start += len(flat.lengths)
 
 
 def batches(flat: Flat) -> Iterator[tuple[Places, Tokens]]:

@@ -29,6 +29,7 @@ from jaxtyping import Array, Int32
 
 from jaxhash import bounded_files, checkpoint
 from jaxhash.hashing.batches import batches, count
+from jaxhash.hashing.key_lines import Flat
 from jaxhash.hashing.keys import Tokens, flatten
 
 FORMAT = 1
@@ -70,13 +71,13 @@ class Exported:
     num_keys: int
     num_bins: int
 
-    def __call__(self, keys: Iterable[str | bytes]) -> Int32[np.ndarray, " n"]:
+    def __call__(self, keys: Iterable[str | bytes] | Flat) -> Int32[np.ndarray, " n"]:
         """The bin of each of n keys; n may be 0.
 
         Raises:
             TypeError, ValueError: as `keys.encode_keys`.
         """
-        flat = flatten(keys)
+        flat = keys if isinstance(keys, Flat) else flatten(keys)
         # No batch is waited for until all are under way.
         found = [(places, self.function(*tokens)) for places, tokens in batches(flat)]
         bins = np.empty(len(flat.lengths), np.int32)

@@ -6,7 +6,7 @@ A key is read as little-endian 32-bit characters w_0, w_1, ..., zero-padded. Eac
 
 where the odd multipliers a_i and the offset b are drawn from the seed. As mix(0) = 0, padding adds nothing: the
 fingerprint does not depend on how wide the array is that a key stands in. Two keys that differ in one w_i, or only in
-length, always differ; any others share a fingerprint with probability about 2^-64, which `all_distinct` tells.
+length, always differ; any others share a fingerprint with probability about 2^-64, which `separation.py` tells.
 """
 
 import jax.numpy as jnp
@@ -63,8 +63,3 @@ def mix(x: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:
 def as_numbers(prints: UInt32[np.ndarray, "n 2"]) -> UInt64[np.ndarray, " n"]:
     """Fingerprints as one number each, on the host; the first word counts most."""
     return (prints[:, 0].astype(np.uint64) << np.uint64(32)) | prints[:, 1]
-
-
-def all_distinct(ordered: UInt64[np.ndarray, " n"]) -> bool:
-    """Whether no two of the fingerprints, in ascending order, are the same."""
-    return bool((ordered[1:] != ordered[:-1]).all())

@@ -20,9 +20,10 @@ from jaxtyping import Array, Int32, UInt32
 from jaxhash import checkpoint
 from jaxhash.checkpoint import CheckpointError
 from jaxhash.hashing import export, latent_policy, quantised_policy, sharded_policy, single
-from jaxhash.hashing.batches import Places, count, pipeline, split
+from jaxhash.hashing.batches import Places, batches, count, pipeline, split
 from jaxhash.hashing.fingerprint import fingerprint
-from jaxhash.hashing.keys import Tokens, listed_keys
+from jaxhash.hashing.key_lines import Flat
+from jaxhash.hashing.keys import Tokens, list_blocks, listed_keys
 from jaxhash.hashing.latent_policy import Latent, LatentLookup
 from jaxhash.hashing.quantised_policy import Quantised, unpack
 from jaxhash.hashing.sharded_policy import Sharded, ShardedLookup
@@ -61,7 +62,7 @@ class Hasher:
     examples: tuple[bytes, ...] = ()
     """Some keys of the key set, saved with their bins."""
 
-    def __call__(self, keys: Iterable[str | bytes] | Tokens) -> Int32[Array, " n"]:
+    def __call__(self, keys: Iterable[str | bytes] | Tokens | Flat) -> Int32[Array, " n"]:
         """The bin of each of n keys, on the default device; n may be 0.
 
         Keys and NumPy tokens are taken in batches of a few padded shapes, so that another number of keys is not
@@ -76,9 +77,11 @@ class Hasher:
             if isinstance(keys.characters, jax.Array):
                 return _jitted(self._arrays, keys)
             n, parts = len(keys.lengths), split(keys)
+        elif isinstance(keys, Flat):
+            n, parts = len(keys.lengths), batches(keys)
         else:
             listed = listed_keys(keys)
-            n, parts = len(listed), pipeline(listed)
+            n, parts = len(listed), pipeline(list_blocks(listed))
         arrays = self._arrays
         # While the device works on one batch, the host prepares the next; none is waited for until all are under way.
         found = [(places, _jitted(arrays, tokens)) for places, tokens in parts]

@@ -1,28 +1,21 @@
-"""Key sets: files, lists and named word lists -> distinct byte strings -> fixed-width tokens.
+"""Key sets: lists, files (`key_lines.py`) and named word lists -> distinct byte strings -> fixed-width tokens.
 
-A key is a byte string; a `str` stands for its UTF-8 bytes, unnormalised. A file of keys holds one key a line:
-
-    line ends       `\\n` or `\\r\\n`, not part of the key; any other `\\r` is. The last line may end without one.
-    empty line      the empty key, so that line i of a file and of what is made from it always belong together
-    any other byte  kept as it is: NULs, bytes that are not UTF-8, a byte-order mark, spaces at either end
-    gzip            told by content: a file that begins with 1f 8b 08 is unpacked
-
-Two different keys never become the same tokens, since tokens carry lengths; two equal keys are refused with a count
-and an example, or dropped where asked for.
+A key is a byte string; a `str` stands for its UTF-8 bytes, unnormalised. Two different keys never become the same
+tokens, since tokens carry lengths; two equal keys are refused with a count and an example, or dropped where asked for.
 """
 
-import gzip
 import hashlib
-import zlib
-from collections.abc import Callable, Iterable, Sequence
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Int32, Int64, UInt8
+from jaxtyping import Array, Int32, UInt8
 
-from jaxhash.datafiles import DataError, DataFile, fetch, find_folder, read
+from jaxhash.datafiles import DataError, DataFile, fetch, find_folder, read_gzip
+from jaxhash.hashing.key_lines import ByteStream, Flat, blocks, file_blocks, keys_of
 
 DWYL = DataFile(
     "words/words.txt",
@@ -34,16 +27,9 @@ DWYL = DataFile(
 MAX_TOKEN_BYTES = 2**31
 """Most memory that `tokenize` takes for characters: one very long key would widen the row of every other."""
 
+KEYS_A_BLOCK = 2**16
+
 _LINE_END = 10
-_GZIP_MAGIC = b"\x1f\x8b\x08"
-
-
-@runtime_checkable
-class ByteStream(Protocol):
-    """What is read to its end: a file open with mode "rb", a pipe, `sys.stdin.buffer`, `io.BytesIO`."""
-
-    def read(self) -> bytes:
-        """All that is left."""
 
 
 class Tokens(NamedTuple):
@@ -55,14 +41,14 @@ class Tokens(NamedTuple):
     """Bytes in each key; tells "a" from "a\\0"."""
 
 
-class Flat(NamedTuple):
-    """Keys one after the other in one array, on the host; what stands between them is no key's."""
+class Repeated(ValueError):
+    """Keys that were to be different are not."""
 
-    text: UInt8[np.ndarray, " total"]
-    starts: Int64[np.ndarray, " n"]
-    """Where each key begins in `text`."""
-    lengths: Int32[np.ndarray, " n"]
-    """Bytes in each key."""
+    def __init__(self, name: str, repeats: int, n: int, example: bytes, places: str) -> None:
+        super().__init__(
+            f"{name}: {repeats:,} of {n:,} keys repeat an earlier one, such as {_shown(example)} ({places}); remove "
+            "them, or ask for duplicates to be dropped"
+        )
 
 
 def listed_keys(keys: Iterable[Any]) -> Sequence[Any]:
@@ -116,6 +102,21 @@ def flatten(keys: Iterable[str | bytes]) -> Flat:
     encoded = encode_keys(listed)
     lengths = np.fromiter(map(len, encoded), np.int32, count=len(encoded))
     return Flat(np.frombuffer(b"".join(encoded), np.uint8), lengths.cumsum(dtype=np.int64) - lengths, lengths)
+
+
+def list_blocks(keys: Sequence[Any]) -> Iterator[Flat]:
+    """`flatten` of some keys after the others, so that a device can begin before all are prepared.
+
+    Raises:
+        TypeError, ValueError: as `encode_keys`.
+    """
+    for start in range(0, len(keys), KEYS_A_BLOCK):
+        try:
+            flat = flatten(keys[start : start + KEYS_A_BLOCK])
+        except (TypeError, ValueError):
+            encode_keys(keys)  # raises the same, and counts from the first key
+            raise
+        yield flat
 
 
 def windows(flat: Flat, width: int) -> Tokens:
@@ -176,16 +177,19 @@ def distinct(keys: Sequence[bytes], *, drop_duplicates: bool = False) -> list[by
 
 
 def read_lines(source: str | Path | ByteStream) -> list[bytes]:
-    """The lines of a file as keys, in order, repeats included; see the top of this file for what a line is.
+    """The lines of a file as keys, in order, repeats included; see `key_lines.py` for what a line is.
 
     Args:
         source: a path, or a binary stream, plain or gzipped.
 
     Raises:
-        DataError: if it cannot be read, or begins as gzip and is none.
+        DataError: if it cannot be read, begins as gzip and is none, or a line is too long.
         TypeError: if it is a text stream.
     """
-    return _lines(_content(source)[0])
+    found = (
+        file_blocks(Path(source), str(source)) if isinstance(source, str | Path) else blocks(source, name_of(source))
+    )
+    return [key for block in found for key in keys_of(block)]
 
 
 def read_keys(source: str | Path | ByteStream, *, drop_duplicates: bool = False) -> list[bytes]:
@@ -195,8 +199,13 @@ def read_keys(source: str | Path | ByteStream, *, drop_duplicates: bool = False)
         DataError, TypeError: as `read_lines`.
         ValueError: if keys repeat and `drop_duplicates` is not set; names the file and two lines.
     """
-    content, name = _content(source)
-    return _distinct(_lines(content), drop_duplicates, name, lambda i, j: f"lines {i + 1} and {j + 1}")
+    name = str(source) if isinstance(source, str | Path) else name_of(source)
+    return _distinct(read_lines(source), drop_duplicates, name, lambda i, j: f"lines {i + 1} and {j + 1}")
+
+
+def name_of(stream: ByteStream) -> str:
+    """What errors call a stream."""
+    return str(getattr(stream, "name", "the stream"))
 
 
 def load_keys(name_or_path: str, *, count: int | None = None) -> list[bytes]:
@@ -214,14 +223,14 @@ def load_keys(name_or_path: str, *, count: int | None = None) -> list[bytes]:
     """
     if count is not None and count < 0:
         raise ValueError(f"count={count} is negative; it is the number of keys to take")
-    if name_or_path in _NAMED:
-        keys = _NAMED[name_or_path]()
+    if name_or_path in KEY_SETS:
+        keys = KEY_SETS[name_or_path]()
     elif Path(name_or_path).expanduser().exists():
         keys = read_keys(Path(name_or_path).expanduser())
     else:
         raise DataError(
             f"{name_or_path}: no such file, and no named key set; give a file of one key a line, or one of "
-            f"{', '.join(_NAMED)}"
+            f"{', '.join(KEY_SETS)}"
         )
     if count is not None and count > len(keys):
         raise ValueError(f"count={count:,} is more than the {len(keys):,} keys of {name_or_path}; ask for fewer")
@@ -239,52 +248,24 @@ def _joined_by_line_ends(listed: Sequence[Any]) -> UInt8[np.ndarray, " total"] |
 
 
 def _english() -> list[bytes]:
-    return _lines(gzip.decompress((resources.files("jaxhash.hashing") / "english.txt.gz").read_bytes()))
+    return read_lines(io.BytesIO((resources.files("jaxhash.hashing") / "english.txt.gz").read_bytes()))
 
 
 def _dwyl() -> list[bytes]:
     folder = find_folder(None)
     packed = None if folder is None else folder / f"{DWYL.path}.gz"
     if packed is None or not packed.exists():
-        return _lines(fetch(DWYL, folder)[1])
-    content, name = _content(packed)
+        return read_lines(io.BytesIO(fetch(DWYL, folder)[1]))
+    content = read_gzip(packed)
     if hashlib.sha256(content, usedforsecurity=False).hexdigest() != DWYL.digest.partition(":")[2]:
         raise DataError(
-            f"{name}: damaged, or not the published list (its text does not match {DWYL.digest}); delete it so that "
+            f"{packed}: damaged, or not the published list (its text does not match {DWYL.digest}); delete it so that "
             f"the list is downloaded, or replace it by {DWYL.url}"
         )
-    return _lines(content)
+    return read_lines(io.BytesIO(content))
 
 
-_NAMED: dict[str, Callable[[], list[bytes]]] = {"english": _english, "dwyl": _dwyl}
-
-
-def _content(source: str | Path | ByteStream) -> tuple[bytes, str]:
-    """The unpacked bytes of a file or stream, and what to call it."""
-    if isinstance(source, str | Path):
-        path = Path(source)
-        content, name = read(path), str(path)
-    else:
-        name = str(getattr(source, "name", "the stream"))
-        content = source.read()
-        if not isinstance(content, bytes):
-            raise TypeError(f"{name} is open as text; open it with mode 'rb', or give its .buffer")
-    if not content.startswith(_GZIP_MAGIC):
-        return content, name
-    try:
-        return gzip.decompress(content), name
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(
-            f"{name}: begins as a gzip file and is not a whole one ({error}); get it again, or give it unpacked"
-        ) from error
-
-
-def _lines(content: bytes) -> list[bytes]:
-    lines = content.replace(b"\r\n", b"\n").split(b"\n")
-    # What stands after the last line end is a line only if there is something.
-    if not lines[-1]:
-        lines.pop()
-    return lines
+KEY_SETS: dict[str, Callable[[], list[bytes]]] = {"english": _english, "dwyl": _dwyl}
 
 
 def _distinct(
@@ -297,10 +278,7 @@ def _distinct(
     for again, key in enumerate(keys):
         if (first := seen.setdefault(key, again)) != again:
             break
-    raise ValueError(
-        f"{name}: {len(keys) - len(once):,} of {len(keys):,} keys repeat an earlier one, such as {_shown(key)} "
-        f"({places(first, again)}); remove them, or ask for duplicates to be dropped"
-    )
+    raise Repeated(name, len(keys) - len(once), len(keys), key, places(first, again))
 
 
 def _shown(key: object) -> str:

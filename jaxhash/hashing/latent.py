@@ -49,10 +49,10 @@ class LatentConfig:
 class Groups(NamedTuple):
     """Groups of keys, each in want of a latent; groups along the last axis. Padding groups have size 0."""
 
-    first: UInt32[Array, "keys groups"]
-    second: UInt32[Array, "keys groups"]
-    sizes: Int32[Array, " groups"]
-    begin: Int32[Array, " groups"]
+    first: UInt32[Array | np.ndarray, "keys groups"]
+    second: UInt32[Array | np.ndarray, "keys groups"]
+    sizes: Int32[Array | np.ndarray, " groups"]
+    begin: Int32[Array | np.ndarray, " groups"]
     """The first latent to try."""
 
 
@@ -127,7 +127,8 @@ def start(groups: Groups, lanes: int) -> SearchState:
         sizes=full(0, lanes),
         found=full(LIMIT, lanes),
         next_group=full(0),
-        latents=full(-1, num_groups),
+        # A group without keys takes whatever comes first, and need not be waited for.
+        latents=jnp.asarray(np.where(np.asarray(groups.sizes) > 0, -1, np.asarray(groups.begin)).astype(np.int32)),
     )
 
 
@@ -179,29 +180,25 @@ def make_search(serves: Serves) -> Callable[[SearchState, Groups, Array], Search
     return search
 
 
-def shard_groups(shards: Shards, begin: Int32[np.ndarray, " shards"], wanted: Bool[np.ndarray, " shards"]) -> Groups:
-    """The shards that want a latent, as groups; the others are of size 0. On the host."""
-    sizes = np.where(wanted, np.asarray(shards.sizes), 0).astype(np.int32)
-    return Groups(shards.first, shards.second, jnp.asarray(sizes), jnp.asarray(begin))
+def shard_groups(shards: Shards, begin: Int32[np.ndarray, " shards"]) -> Groups:
+    """Shards as groups; on the host."""
+    return Groups(shards.first, shards.second, np.asarray(shards.sizes).astype(np.int32), begin)
 
 
-def leaf_groups(
-    config: LatentConfig, shards: Shards, splits: Int32[np.ndarray, " shards"], wanted: Bool[np.ndarray, " shards"]
-) -> Groups:
-    """The leaves of these shards under their splits, as groups; those of other shards are of size 0. On the host."""
+def leaf_groups(config: LatentConfig, shards: Shards, splits: Int32[np.ndarray, " shards"]) -> Groups:
+    """The leaves of shards under their splits, as groups, the first leaf of every shard first; on the host."""
     first, second, sizes = (np.asarray(a) for a in (shards.first, shards.second, shards.sizes))
     real = np.arange(config.keys_per_shard)[:, None] < sizes
     leaf = np.where(real, np.asarray(_leaf_of(first, second, splits, config.leaves)), config.leaves)
     order = np.argsort(leaf, axis=0, kind="stable")
     ordered = [np.take_along_axis(words, order, 0) for words in (first, second)]
-    leaves = jnp.arange(config.leaves, dtype=jnp.int32)[:, None]
-    begin, room = (np.asarray(a) for a in leaf_rooms(jnp.asarray(sizes, jnp.int32), leaves, config.leaves))
+    leaves = np.arange(config.leaves, dtype=np.int32)[:, None]
+    begin, room = (np.asarray(a) for a in leaf_rooms(jnp.asarray(sizes, jnp.int32), jnp.asarray(leaves), config.leaves))
     # [keys_per_leaf, leaves, shards]: the keys of a leaf stand together in their shard's column.
     rows = np.minimum(begin + np.arange(config.keys_per_leaf)[:, None, None], config.keys_per_shard - 1)
     taken = [np.take_along_axis(words, rows.reshape(-1, rows.shape[2]), 0) for words in ordered]
-    room = np.where(wanted, room, 0).astype(np.int32)
-    columns = [words.reshape(config.keys_per_leaf, -1) for words in taken]
-    return Groups(*map(jnp.asarray, (*columns, room.ravel(), np.zeros(room.size, np.int32))))
+    first, second = (words.reshape(config.keys_per_leaf, -1) for words in taken)
+    return Groups(first, second, room.astype(np.int32).ravel(), np.zeros(room.size, np.int32))
 
 
 _leaf_of = jax.jit(leaf_of, static_argnums=3)

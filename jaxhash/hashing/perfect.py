@@ -6,42 +6,38 @@ bins < keys    a minimal perfect hash onto as many seats as keys, and the seats 
 """
 
 import dataclasses
-import functools
-import os
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Int32, UInt32, UInt64
+from jaxtyping import Int32
 
-from jaxhash.hashing import latent, sharded, single
-from jaxhash.hashing.batches import MAX_ROWS, count, pipeline
-from jaxhash.hashing.fingerprint import all_distinct, as_numbers, fingerprint
+from jaxhash import devices
+from jaxhash.hashing import unfinished
 from jaxhash.hashing.hasher import MAX_BINS, Hasher, Policy
-from jaxhash.hashing.keys import distinct, encode_keys
-from jaxhash.hashing.latent import Groups, LatentConfig, SearchState
+from jaxhash.hashing.key_lines import Flat, key_of
+from jaxhash.hashing.key_source import KeyFile, KeyList, KeySource
+from jaxhash.hashing.keys import listed_keys
+from jaxhash.hashing.latent import LatentConfig
 from jaxhash.hashing.latent_policy import Latent
-from jaxhash.hashing.quantised_policy import Quantised, pack
+from jaxhash.hashing.learning import Learned, Learner, Task, learn_latent, learn_sharded, learn_single
+from jaxhash.hashing.separation import separate
 from jaxhash.hashing.sharded import ShardedConfig
 from jaxhash.hashing.sharded_policy import Sharded
-from jaxhash.hashing.shards import cut
-from jaxhash.hashing.single import Single, SingleConfig
+from jaxhash.hashing.single import SingleConfig
+from jaxhash.hashing.unfinished import Unfinished
 
-SEEDS = 20
-"""Seeds tried for fingerprints without a collision; for 10^9 keys one succeeds with probability 0.97."""
 EXAMPLES = 48
 """Keys of the key set that are saved with the hasher, to be checked when it is loaded."""
-SECONDS_BETWEEN_REPORTS = 0.2
-MAX_SINGLE_WEIGHTS = 2**28
-"""Weights of the single network's output layer at most: they are trained in 4 bytes each."""
-# Shards trained side by side: a processor's cache holds few of them, an accelerator wants many.
-_LANES = {"cpu": 2**8}
-_LATENT_LANES = {"cpu": 2**10}
-_LANES_ON_ACCELERATORS = 2**14
+SECONDS_BETWEEN_SAVES = 60.0
+_METHODS: dict[str, Callable[..., Policy]] = {
+    "sharded": learn_sharded,
+    "single": learn_single,
+    "latent": learn_latent,
+}
 
 
 @dataclass(frozen=True)
@@ -63,8 +59,8 @@ class FitConfig:
     def __post_init__(self) -> None:
         if self.num_bins is not None and not 1 <= self.num_bins <= MAX_BINS:
             raise ValueError(f"num_bins={self.num_bins} is not valid: num_bins must be 1 to {MAX_BINS:,}")
-        if self.method not in _LEARNERS:
-            raise ValueError(f"method={self.method!r} is not valid: method must be one of {', '.join(_LEARNERS)}")
+        if self.method not in _METHODS:
+            raise ValueError(f"method={self.method!r} is not valid: method must be one of {', '.join(_METHODS)}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed={self.seed} is not valid: seed must be 0 to 2^32 - 1")
 
@@ -74,11 +70,14 @@ class Progress(NamedTuple):
 
     seconds: float
     """Since the fit began."""
+    stage: Literal["reading", "fitting", "checking"]
     steps: int
-    """Learning steps (sharded), iterations (single) or trials of a group of keys (latent) so far."""
+    """Learning steps (sharded), iterations (single) or trials of a group of keys (latent), since the fit began or went
+    on."""
     collisions: int
     """Keys - occupied bins among max(keys, bins), under the best function so far."""
     num_keys: int
+    """Keys; while they are read, those read so far."""
 
 
 class NotPerfect(Exception):
@@ -95,229 +94,129 @@ class NotPerfect(Exception):
         """Keys that share a bin beyond what the number of bins makes necessary."""
 
 
+class Interrupted(Exception):
+    """The fit was asked to stop, and has."""
+
+    def __init__(self, saved: bool) -> None:
+        super().__init__(f"{'what was learned' if saved else 'nothing'} was saved")
+        self.saved = saved
+        """Whether the same fit would go on from here."""
+
+
 def fit(
-    keys: Iterable[str | bytes], config: FitConfig | None = None, report: Callable[[Progress], None] | None = None
+    keys: Iterable[str | bytes] | KeyFile,
+    config: FitConfig | None = None,
+    report: Callable[[Progress], None] | None = None,
+    *,
+    drop_duplicates: bool = False,
+    mesh: str = "auto",
+    kept: Unfinished | None = None,
+    stop: threading.Event | None = None,
 ) -> Hasher:
     """A hash function for a key set, checked on every key.
 
+    A shard's policy depends on the keys of the shard alone and only integers are used: the function is the same bits on
+    any number of devices, and however often the fit was interrupted.
+
     Args:
-        keys: n different keys; n may be 0.
+        keys: n different keys; n may be 0. Those of a `KeyFile` are read block by block, and may take more room than
+            there is memory: 40 to 80 bytes are needed a key, whatever its length.
         config: by default, a minimal perfect hash by the sharded policy.
-        report: called now and then while it trains, and at the end.
+        report: called now and then while it reads, learns and checks, and at the end.
+        drop_duplicates: drop repeated keys, instead of refusing them.
+        mesh: the devices of this process that learn, as `devices.places` takes them; the single policy takes the first.
+        kept: an open folder (`unfinished.opened`) where once a minute, and when stopped, what has been learned is
+            saved; the same fit goes on from what it finds there.
+        stop: set it to stop after the step under way.
 
     Raises:
         NotPerfect: with the best function found, if keys still collide.
-        ValueError: if keys repeat, or the network would be too large.
-        TypeError: if they are not `str` or `bytes`.
+        Interrupted: after `stop` was set.
+        ValueError: if keys repeat, or the network would be too large; if what is kept is damaged or another fit's
+            (`CheckpointError`).
+        TypeError: if keys are not `str` or `bytes`.
+        OSError: if what was learned cannot be saved, or a `KeyFile` changes meanwhile.
     """
     config = FitConfig() if config is None else config
+    source = keys if isinstance(keys, KeyFile) else KeyList(listed_keys(keys))
+    on = [device for place in devices.places(mesh) for device in place.devices]
+    stop = threading.Event() if stop is None else stop
     began = time.monotonic()
-    listed = distinct(encode_keys(keys))
-    n = len(listed)
+
+    def tell(stage: Literal["reading", "fitting", "checking"], steps: int, collisions: int, keys: int) -> None:
+        if report is not None:
+            report(Progress(time.monotonic() - began, stage, steps, collisions, keys))
+
+    def tell_read(entries: int) -> None:
+        tell("reading", 0, max(entries - 1, 0), entries)
+        if stop.is_set():
+            raise Interrupted(saved=kept is not None and kept.holds_something)
+
+    seed, numbers, entries = separate(source, config.seed, drop_duplicates, tell_read)
+    n = len(numbers)
     num_bins = max(n, 1) if config.num_bins is None else config.num_bins
     num_seats = max(n, num_bins)
+    this_fit = {
+        "key set": unfinished.digest(numbers),
+        "number of bins": num_bins,
+        "method": config.method,
+        "seed": config.seed,
+        "setting of the method": dataclasses.asdict(getattr(config, config.method)),
+    }
+    saved = time.monotonic()
 
-    def tell(steps: int, collisions: int) -> None:
-        if report is not None:
-            report(Progress(time.monotonic() - began, steps, collisions, n))
-
-    tell(0, max(n - 1, 0))
-    seed, numbers = separate(listed, config.seed)
+    def watch(steps: int, collisions: int, learned: Callable[[], Learned]) -> None:
+        nonlocal saved
+        tell("fitting", steps, collisions, n)
+        due = stop.is_set() or time.monotonic() - saved > SECONDS_BETWEEN_SAVES
+        if kept is not None and due:
+            kept.save(learned(), this_fit)
+            saved = time.monotonic()
+        if stop.is_set():
+            raise Interrupted(saved=kept is not None)
 
     def compile_hasher(untrained: Sharded | Latent) -> None:
         like_the_result = Hasher(untrained, n, num_bins, seed)
-        like_the_result(listed[:EXAMPLES])
-        like_the_result(listed[:MAX_ROWS])
+        for flat in source.blocks():
+            few = Flat(flat.text, flat.starts[:EXAMPLES], flat.lengths[:EXAMPLES])
+            like_the_result(few)
+            like_the_result(flat)
+            break
 
-    policy = _LEARNERS[config.method](config, numbers, num_seats, tell, compile_hasher)
-    step = max(n // EXAMPLES, 1)
-    hasher = Hasher(policy, n, num_bins, seed, dataclasses.asdict(config), examples=tuple(listed[::step][:EXAMPLES]))
-    collisions = n - len(np.unique(np.asarray(hasher(listed))))
-    hasher = dataclasses.replace(hasher, collisions=collisions)
-    if needless := collisions - max(n - num_bins, 0):
+    learner = Learner(on, watch, compile_hasher, None if kept is None else kept.load(this_fit))
+    policy = _METHODS[config.method](getattr(config, config.method), Task(numbers, num_seats, config.seed), learner)
+    del numbers
+    hasher = Hasher(policy, n, num_bins, seed, dataclasses.asdict(config))
+    tell("checking", 0, 0, n)
+    occupied, examples = _check(hasher, source, entries)
+    hasher = dataclasses.replace(hasher, collisions=n - occupied, examples=examples)
+    needless = hasher.collisions - max(n - num_bins, 0)
+    tell("checking", 0, needless, n)
+    if needless:
         raise NotPerfect(hasher, needless)
     return hasher
 
 
-def separate(keys: Sequence[bytes], seed: int) -> tuple[int, UInt64[np.ndarray, " n"]]:
-    """The first seed from `seed` on that gives different keys different fingerprints, and these in ascending order.
+def _check(hasher: Hasher, source: KeySource, entries: int) -> tuple[int, tuple[bytes, ...]]:
+    """How many bins the keys take, and some of the keys.
 
     Raises:
-        ValueError: if no seed does, which for different keys has a probability next to nothing.
+        OSError: if there are not as many keys as before.
     """
-    for attempt in range(SEEDS):
-        tried = (seed + attempt) % 2**32
-        numbers = np.sort(as_numbers(fingerprints(keys, tried)))
-        if all_distinct(numbers):
-            return tried, numbers
-    raise ValueError(f"{SEEDS} seeds from {seed} on all give two of the keys the same fingerprint; do keys repeat?")
-
-
-def fingerprints(keys: Sequence[bytes], seed: int) -> UInt32[np.ndarray, "n 2"]:
-    """The fingerprint of each key, on the host."""
-    found = [(places, _fingerprint(tokens, np.uint32(seed))) for places, tokens in pipeline(keys)]
-    prints = np.empty((len(keys), 2), np.uint32)
-    for places, some in found:
-        prints[places] = np.asarray(some)[: count(places)]
-    return prints
-
-
-_fingerprint = jax.jit(fingerprint)
-
-
-@functools.cache
-def _sharded_train(config: ShardedConfig) -> Callable[..., sharded.TrainState]:
-    return jax.jit(sharded.make_train(config), donate_argnums=0)
-
-
-def _learn_sharded(
-    config: FitConfig,
-    numbers: UInt64[np.ndarray, " n"],
-    num_seats: int,
-    tell: Callable[[int, int], None],
-    compile_hasher: Callable[[Sharded | Latent], None],
-) -> Sharded | Quantised:
-    shards = cut(numbers, num_seats, config.sharded.keys_per_shard)
-    lanes = _LANES.get(jax.default_backend(), _LANES_ON_ACCELERATORS)
-    state = sharded.start(config.sharded, shards, lanes)
-    train = _sharded_train(config.sharded)
-    steps = sharded.STEPS_BETWEEN_REFILLS
-    with ThreadPoolExecutor(1) as beside:
-        # The hasher's shapes are known by now: it is compiled while the learner is.
-        compiled = beside.submit(compile_hasher, sharded.policy_of(state, shards))
-        while not bool(sharded.done(state, shards)):
-            before = time.monotonic()
-            state = train(state, shards, np.int32(steps))
-            tell(int(state.steps), int(np.asarray(state.collisions).sum()))
-            # As many steps as fit between two reports, so that neither a report nor Ctrl-C waits long.
-            quick = time.monotonic() - before < SECONDS_BETWEEN_REPORTS
-            steps = min(2 * steps, 2**20) if quick else max(steps // 2, 1)
-        compiled.result()
-    policy, weight_bits = sharded.policy_of(state, shards), config.sharded.weight_bits
-    return policy if weight_bits == 8 else pack(policy, weight_bits)
-
-
-@functools.cache
-def _latent_searches(config: LatentConfig) -> tuple[Callable[..., SearchState], Callable[..., SearchState]]:
-    """For the latents of shards, and for those of leaves."""
-    of_shards, of_leaves = (latent.make_search(s) for s in (latent.splits_evenly(config), latent.separates))
-    return jax.jit(of_shards, donate_argnums=0), jax.jit(of_leaves, donate_argnums=0)
-
-
-def _learn_latent(
-    config: FitConfig,
-    numbers: UInt64[np.ndarray, " n"],
-    num_seats: int,
-    tell: Callable[[int, int], None],
-    compile_hasher: Callable[[Sharded | Latent], None],
-) -> Latent:
-    shards = cut(numbers, num_seats, config.latent.keys_per_shard)
-    count, leaves = int(shards.num_shards), config.latent.leaves
-    sizes = np.asarray(shards.sizes)
-    splits, latents = np.zeros(len(sizes), np.int32), np.zeros((leaves, len(sizes)), np.int32)
-    tried = 0
-
-    def policy() -> Latent:
-        kept = (splits.astype(np.uint16), latents.T.astype(np.uint16), np.asarray(shards.thresholds), sizes)
-        return Latent(*(a[:count] for a in kept))
-
-    def report_shards(trials: int, _: int) -> None:
-        tell(tried + trials, int(sizes[waiting].sum()))
-
-    def report_leaves(trials: int, keys: int) -> None:
-        tell(tried + trials, keys)
-
-    search_shards, search_leaves = _latent_searches(config.latent)
-    with ThreadPoolExecutor(1) as beside:
-        # The hasher's shapes are known by now: it is compiled while the latents are searched.
-        compiled = beside.submit(compile_hasher, policy())
-        waiting = sizes > 0
-        while waiting.any():
-            found, trials = _find_latents(search_shards, latent.shard_groups(shards, splits, waiting), report_shards)
-            tried += trials
-            # A shard without a split is left with collisions.
-            waiting &= found < latent.LIMIT
-            splits = np.where(waiting, found, splits)
-            found, trials = _find_latents(
-                search_leaves, latent.leaf_groups(config.latent, shards, splits, waiting), report_leaves
-            )
-            tried += trials
-            found = found.reshape(leaves, -1)
-            latents = np.where(waiting, np.minimum(found, latent.LIMIT - 1), latents)
-            waiting &= (found == latent.LIMIT).any(0)
-            splits = splits + waiting
-        compiled.result()
-    return policy()
-
-
-def _find_latents(
-    search: Callable[..., SearchState], groups: Groups, report: Callable[[int, int], None]
-) -> tuple[Int32[np.ndarray, " groups"], int]:
-    """The latent of every group, and how many were tried in a lane; every device (on CPU, core) searches its share."""
-    on_cpu = jax.default_backend() == "cpu"
-    devices = jax.local_devices()
-    shares = max(len(os.sched_getaffinity(0)) if on_cpu else 1, len(devices))
-    lanes = _LATENT_LANES.get(jax.default_backend(), _LANES_ON_ACCELERATORS)
-    parts = [Groups(*(a[..., part::shares] for a in groups)) for part in range(shares)]
-    states = [latent.start(part, lanes) for part in parts]
-    if len(devices) > 1:
-        for part in range(shares):
-            parts[part], states[part] = jax.device_put((parts[part], states[part]), devices[part % len(devices)])
-    trials, tried = latent.TRIALS_BETWEEN_REFILLS, 0
-    with ThreadPoolExecutor(shares) as pool:
-        while True:
-            before = time.monotonic()
-            futures = [pool.submit(search, *pair, np.int32(trials)) for pair in zip(states, parts, strict=True)]
-            states = [jax.block_until_ready(future.result()) for future in futures]
-            tried += trials
-            open_groups = [np.asarray(s.latents) < 0 for s in states]
-            report(tried, sum(int(np.asarray(p.sizes)[o].sum()) for p, o in zip(parts, open_groups, strict=True)))
-            if not any(o.any() for o in open_groups):
-                break
-            quick = time.monotonic() - before < SECONDS_BETWEEN_REPORTS
-            trials = min(2 * trials, 2**20) if quick else max(trials // 2, latent.TRIALS_BETWEEN_REFILLS)
-    found = np.empty(groups.sizes.shape, np.int32)
-    for part, state in enumerate(states):
-        found[part::shares] = np.asarray(state.latents)
-    return found, tried
-
-
-def _learn_single(
-    config: FitConfig,
-    numbers: UInt64[np.ndarray, " n"],
-    num_seats: int,
-    tell: Callable[[int, int], None],
-    compile_hasher: Callable[[Sharded | Latent], None],
-) -> Single:
-    del compile_hasher  # a few tenths of a second, beside seconds
-    weights = num_seats * config.single.hidden
-    if weights > MAX_SINGLE_WEIGHTS:
-        raise ValueError(
-            f"a single network with {num_seats:,} bins has {weights:,} weights, more than {MAX_SINGLE_WEIGHTS:,}; use "
-            "method='sharded', or fewer hidden units"
-        )
-    n = len(numbers)
-    policy = single.start(config.single, num_seats, config.seed)
-    if n == 0:
-        return policy
-    prints = np.stack([numbers >> np.uint64(32), numbers], 1).astype(np.uint32)
-    units = jax.jit(single.hidden_units)(policy, prints)
-    most_likely, train = jax.jit(single.most_likely), jax.jit(single.train)
-    best, fewest = policy, n
-    for iteration in range(config.single.iterations + 1):
-        bins = most_likely(policy, units)
-        collisions = n - len(np.unique(np.asarray(bins)))
-        if collisions < fewest:
-            best, fewest = policy, collisions
-        tell(iteration, fewest)
-        if collisions == 0 or iteration == config.single.iterations:
+    bins = np.empty(entries, np.int32)
+    step = max(entries // EXAMPLES, 1)
+    examples, done = [], 0
+    for flat in source.blocks():
+        start, done = done, done + len(flat.lengths)
+        if done > entries:
             break
-        policy = train(policy, units, bins)
-    return best
+        bins[start:done] = np.asarray(hasher(flat))
+        examples += [key_of(flat, i) for i in range(-start % step, done - start, step)]
+    if done != entries:
+        raise OSError(f"{source.name}: changed while it was read; fit again")
+    return _num_distinct(bins), tuple(examples[:EXAMPLES])
 
 
-_LEARNERS: dict[str, Callable[..., Policy]] = {
-    "sharded": _learn_sharded,
-    "single": _learn_single,
-    "latent": _learn_latent,
-}
+def _num_distinct(bins: Int32[np.ndarray, " n"]) -> int:
+    bins.sort()
+    return int((bins[1:] != bins[:-1]).sum()) + min(len(bins), 1)

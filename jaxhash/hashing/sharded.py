@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int8, Int16, Int32, UInt8, UInt32
 
 from jaxhash.hashing.fingerprint import mix
-from jaxhash.hashing.sharded_policy import MAX_KEYS, Sharded, most_likely_code, visible_bits
+from jaxhash.hashing.sharded_policy import MAX_KEYS, most_likely_code, visible_bits
 from jaxhash.hashing.shards import Shards
 
 STEPS_BETWEEN_REFILLS = 16
@@ -129,7 +129,8 @@ def make_train(config: ShardedConfig) -> Callable[[TrainState, Shards, Array], T
         attempt = jnp.where(leave, 0, state.attempt + retry)
         fresh = leave | retry
         place = jnp.minimum(shard, num_shards - 1)
-        seen = visible_bits(shards.first[:, place], shards.second[:, place], attempt, config.inputs)
+        first, second = (jnp.asarray(words)[:, place] for words in (shards.first, shards.second))
+        seen = visible_bits(first, second, attempt, config.inputs)
         inputs = jnp.where(fresh, seen, state.inputs)
         signs = _signs(inputs, config.inputs).astype(jnp.int16)
         started = (quantise(start_weights, config.weight_bits)[:, :, None, None] * signs[:, None]).sum(
@@ -202,8 +203,8 @@ def make_train(config: ShardedConfig) -> Callable[[TrainState, Shards, Array], T
 
     def train(state: TrainState, shards: Shards, steps: Int32[Array, ""]) -> TrainState:
         def lanes_of(state: TrainState) -> tuple[Array, Array]:
-            sizes = shards.sizes.at[state.shard].get(mode="fill", fill_value=0).astype(jnp.int32)
-            room = shards.rooms.at[state.shard].get(mode="fill", fill_value=0)
+            sizes = jnp.asarray(shards.sizes).at[state.shard].get(mode="fill", fill_value=0).astype(jnp.int32)
+            room = jnp.asarray(shards.rooms).at[state.shard].get(mode="fill", fill_value=0)
             return jnp.arange(config.keys_per_shard, dtype=jnp.int32)[:, None] < sizes, jnp.minimum(room, MAX_KEYS)
 
         def go_on(carry: tuple[Array, TrainState]) -> Array:
@@ -234,10 +235,12 @@ def done(state: TrainState, shards: Shards) -> Bool[Array, ""]:
     return (state.next_shard >= shards.num_shards) & (state.shard >= shards.sizes.shape[0]).all()
 
 
-def policy_of(state: TrainState, shards: Shards) -> Sharded:
-    """The best policies found so far; on the host."""
-    arrays = (state.best_weights, state.best_attempts, shards.thresholds, shards.sizes)
-    return Sharded(*(np.asarray(a)[: int(shards.num_shards)] for a in arrays))
+def trained(state: TrainState) -> Bool[np.ndarray, " shards"]:
+    """Which shards have been trained, with success or without; on the host."""
+    which = np.arange(len(state.collisions)) < np.asarray(state.next_shard)
+    lanes = np.asarray(state.shard)
+    which[lanes[lanes < len(which)]] = False
+    return which
 
 
 def _signs(inputs: UInt32[Array, "*shape"], num_inputs: int) -> Int8[Array, "inputs *shape"]:

@@ -12,28 +12,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, UInt8, UInt32, UInt64
 
-MIN_SHARDS = 2**10
 CELLS_PER_SHARD = 2
 _LAST = np.uint32(0xFFFFFFFF)
 
 
 class Shards(NamedTuple):
-    """A key set cut into shards, with the shards along the last axis, where a processor takes many at once.
+    """A key set cut into shards, with the shards along the last axis, where a processor takes many at once."""
 
-    Empty shards at the end round their number up, so that key sets of about the same size share a compiled program.
-    """
-
-    first: UInt32[Array, "keys shards"]
+    first: UInt32[Array | np.ndarray, "keys shards"]
     """First words of the fingerprints; rows from a shard's size on are padding."""
-    second: UInt32[Array, "keys shards"]
-    thresholds: UInt32[Array, " shards"]
+    second: UInt32[Array | np.ndarray, "keys shards"]
+    thresholds: UInt32[Array | np.ndarray, " shards"]
     """Least first word of a fingerprint in the shard; 0 for the first shard."""
-    sizes: UInt8[Array, " shards"]
+    sizes: UInt8[Array | np.ndarray, " shards"]
     """Keys in the shard."""
-    rooms: Int32[Array, " shards"]
+    rooms: Int32[Array | np.ndarray, " shards"]
     """Bins of the shard."""
-    num_shards: Int32[Array, ""]
-    """Shards without the empty ones at the end."""
+    num_shards: Int32[Array | np.ndarray | np.int32, ""]
+    """Shards without empty ones at the end."""
 
 
 def cut(numbers: UInt64[np.ndarray, " n"], num_seats: int, keys_per_shard: int) -> Shards:
@@ -54,16 +50,20 @@ def cut(numbers: UInt64[np.ndarray, " n"], num_seats: int, keys_per_shard: int) 
         if bound == bounds[-1]:
             raise ValueError(f"more than {keys_per_shard} keys share 32 bits of their fingerprints; try another seed")
         bounds.append(bound)
-    count = len(bounds)
-    padded = max(2 ** (count - 1).bit_length(), MIN_SHARDS)
-    starts = np.pad(np.array(bounds), (0, padded - count), constant_values=n)
+    starts = np.array(bounds)
     sizes = np.diff(starts, append=n).astype(np.uint8)
-    room = np.pad(np.asarray(rooms(sizes[:count], np.int32(num_seats))[1]), (0, padded - count))
+    room = np.asarray(rooms(sizes, np.int32(num_seats))[1])
     words = np.append(numbers, np.uint64(0))[np.minimum(starts + np.arange(keys_per_shard)[:, None], n)]
-    first, second = (words >> np.uint64(32)).astype(np.uint32), words.astype(np.uint32)
-    thresholds = first[0].copy()
+    thresholds = (words[0] >> np.uint64(32)).astype(np.uint32)
     thresholds[0] = 0
-    return Shards(*map(jnp.asarray, (first, second, thresholds, sizes, room, np.int32(count))))
+    return Shards(
+        (words >> np.uint64(32)).astype(np.uint32),
+        words.astype(np.uint32),
+        thresholds,
+        sizes,
+        room,
+        np.int32(len(bounds)),
+    )
 
 
 def check(

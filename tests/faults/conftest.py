@@ -43,6 +43,13 @@ if "clock" in sys.argv:
 config = sweep.SweepConfig(widths=(4, 12), repeats=3, snapshots=(0, 10, 20), examples=300, train=TrainConfig(epochs=20))
 run_sweep(config, Path(sys.argv[1]), None)
 """
+# As the command, but it saves at every step.
+FIT = """
+from jaxhash import cli
+from jaxhash.hashing import perfect, side_by_side
+perfect.SECONDS_BETWEEN_SAVES = side_by_side.SECONDS_BETWEEN_LOOKS = 0.0
+cli.main()
+"""
 SECONDS = 120
 """A process that takes longer hangs."""
 
@@ -64,7 +71,7 @@ class Processes:
 
     def fit(self, *arguments):
         """`jaxhash fit`."""
-        return self._start("-m", "jaxhash.cli", "fit", *arguments)
+        return self._start("-c", FIT, "fit", *arguments)
 
     def _start(self, *arguments):
         command = [sys.executable, *map(str, arguments)]

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from conftest import SEEDS, ended, since_start, wait_until
 
-from jaxhash import status
+from jaxhash import checkpoint, status
 from jaxhash.checkpoint import is_draft
 from jaxhash.hashing.hasher import load_hasher
+from jaxhash.hashing.unfinished import Unfinished
 
-WORDS = [f"word{i}" for i in range(300)]
+WORDS = [f"word{i}" for i in range(3000)]
 
 
 @pytest.mark.slow
@@ -33,28 +34,49 @@ def test_a_sweep(whole, processes, tmp_path, seed):
 
 @pytest.fixture(scope="module")
 def fitted(processes, tmp_path_factory):
-    """The keys' file, their bins, and how long it takes to learn them, with compiling."""
+    """The keys' file, their bins, and how long it takes to learn them once there is something to save."""
     folder = tmp_path_factory.mktemp("fit")
     (folder / "words").write_text("\n".join(WORDS))
+    process = processes.fit(folder / "words", "--out", folder / "whole")
+    wait_until(process, lambda: (folder / "whole.unfinished" / "state-1").exists())
     began = time.monotonic()
-    assert ended(processes.fit(folder / "words", "--out", folder / "whole"))[0] == 0
+    assert ended(process)[0] == 0
     bins = np.asarray(load_hasher(folder / "whole")(WORDS))
     assert sorted(bins.tolist()) == list(range(len(WORDS)))
     return folder / "words", bins, time.monotonic() - began
+
+
+def saved(kept):
+    """How often was saved in a folder."""
+    return max((int(path.name.removeprefix("state-")) for path in kept.glob("state-*")), default=0)
+
+
+def trained(kept):
+    """Shards learned, by the newest state in a folder."""
+    state = Unfinished(kept).load(checkpoint.describe(kept / f"state-{saved(kept)}")["fit"])
+    return int(state["trained"].sum())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_fit(fitted, processes, tmp_path, seed):
     words, bins, seconds = fitted
-    out = tmp_path / "my.hash"
-    process = processes.fit(words, "--out", out)
-    time.sleep(random.Random(seed).uniform(0.1, 1) * seconds)
-    process.kill()
-    ended(process)
-    if out.exists():
-        np.testing.assert_array_equal(load_hasher(out)(WORDS), bins)
-    else:
-        assert all(is_draft(path) for path in tmp_path.iterdir())
+    out, kept = tmp_path / "my.hash", tmp_path / "my.hash.unfinished"
+    draw, before = random.Random(seed), (0, 0)
+    for _ in range(2):
+        process = processes.fit(words, "--out", out)
+        wait_until(process, lambda before=before: saved(kept) > before[0])
+        time.sleep(draw.uniform(0, seconds))
+        process.kill()
+        ended(process)
+        if out.exists():
+            break
+        # What had been saved is there, and the next one goes on from it.
+        now = saved(kept), trained(kept)
+        assert now[0] > before[0]
+        assert before[1] <= now[1] <= len(WORDS) / 32 + 1
+        before = now
+    if not out.exists():
         assert ended(processes.fit(words, "--out", out))[0] == 0
-        np.testing.assert_array_equal(load_hasher(out)(WORDS), bins)
+    np.testing.assert_array_equal(load_hasher(out)(WORDS), bins)
+    assert not [path for path in tmp_path.iterdir() if path.name != "my.hash" and not is_draft(path) and path != kept]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jaxhash.hashing.batches import batches, count, max_rows, pad_rows, padded_length, pipeline, split
-from jaxhash.hashing.keys import Tokens, flatten, tokenize
+from jaxhash.hashing.keys import Tokens, flatten, list_blocks, tokenize
 
 
 @pytest.mark.parametrize("n", [0, 1, 5, 17, 300])
@@ -33,13 +33,13 @@ def test_one_long_key_does_not_widen_the_others():
 
 
 def test_a_pipeline_numbers_keys_through_and_names_a_bad_one_by_its_place(monkeypatch):
-    monkeypatch.setattr("jaxhash.hashing.batches.MAX_ROWS", 16)
+    monkeypatch.setattr("jaxhash.hashing.keys.KEYS_A_BLOCK", 16)
     keys = [f"key {i}" * (1 + i % 9) for i in range(50)]
     seen = {}
-    for some, tokens in pipeline(keys):
+    for some, tokens in pipeline(list_blocks(keys)):
         for place, row, size in zip(np.arange(50)[some], tokens.characters, tokens.lengths, strict=False):
             seen[int(place)] = row[:size].tobytes().decode()
     assert [seen[i] for i in range(50)] == keys
     keys[40] = "\ud800"
     with pytest.raises(ValueError, match=r"keys\[40\] is .* no UTF-8 form"):
-        list(pipeline(keys))
+        list(pipeline(list_blocks(keys)))

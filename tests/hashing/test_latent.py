@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from test_sharded import fingerprints, python_mix, words
 
-from jaxhash.hashing import latent, perfect
+from jaxhash.hashing import latent, learning
+from jaxhash.hashing.key_source import KeyList
 from jaxhash.hashing.keys import load_keys
 from jaxhash.hashing.latent import Groups, LatentConfig
 from jaxhash.hashing.latent_policy import Latent, code, lookup, seats
 from jaxhash.hashing.perfect import FitConfig, NotPerfect, fit
+from jaxhash.hashing.separation import separate
 
 SMALL = LatentConfig(keys_per_leaf=6, leaves=3)
 
@@ -47,7 +49,7 @@ def python_seat(policy, first, second, num_seats):
 def fitted():
     keys = load_keys("english", count=500)
     hasher = fit(keys, FitConfig(method="latent", latent=SMALL))
-    return words(perfect.separate([k.encode() if isinstance(k, str) else k for k in keys], 0)[1]), hasher.policy
+    return words(separate(KeyList(keys), 0).numbers), hasher.policy
 
 
 @pytest.mark.parametrize("num_seats", [500, 513, 40_000, 2**31 - 1])
@@ -107,11 +109,11 @@ def few_latents(monkeypatch):
     """Sets how many latents there are to try."""
 
     def limit(count):
-        perfect._latent_searches.cache_clear()
+        learning._searches.cache_clear()
         monkeypatch.setattr(latent, "LIMIT", count)
 
     yield limit
-    perfect._latent_searches.cache_clear()
+    learning._searches.cache_clear()
 
 
 def test_a_shard_whose_leaf_is_stuck_goes_on_to_its_next_split(few_latents):

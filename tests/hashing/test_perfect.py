@@ -2,7 +2,6 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhash.hashing import perfect
 from jaxhash.hashing.keys import load_keys
 from jaxhash.hashing.latent import LatentConfig
 from jaxhash.hashing.perfect import FitConfig, NotPerfect, fit
@@ -107,16 +106,6 @@ def test_what_cannot_be_made_perfect_says_how_many_collide_and_gives_the_best(co
     occupied = len(np.unique(np.asarray(hasher(keys))))
     assert hasher.collisions == 200 - occupied
     assert collisions == min(200, hasher.num_bins) - occupied > 0
-
-
-def test_fingerprints_that_collide_are_drawn_again(monkeypatch):
-    honest = perfect.fingerprints
-    monkeypatch.setattr(perfect, "fingerprints", lambda keys, seed: honest(keys, seed) * np.uint32(seed >= 7))
-    seed, numbers = perfect.separate([b"a", b"b", b"c"], 4)
-    assert seed == 7
-    assert len(set(numbers.tolist())) == 3
-    with pytest.raises(ValueError, match="same fingerprint"):
-        perfect.separate([b"a", b"a"], 2**32 - 1)
 
 
 def test_bad_requests_say_what_to_mend():
