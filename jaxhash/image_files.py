@@ -7,7 +7,6 @@ memory is taken than a file of its size can fill.
 import gzip
 import io
 import math
-import pickle
 import zlib
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from jaxhash import pickled_values
 from jaxhash.datafiles import DataError
 
 CIFAR_SHAPE = (3, 32, 32)
 """Channel, height, width: the order in which CIFAR files store a picture; SVHN's pictures are as large."""
 CIFAR_FEATURES = math.prod(CIFAR_SHAPE)
 
+# Of the classes that a batch names.
+_CIFAR_NAMES = frozenset({"numpy.core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype"})
 # Deflate cannot pack more than 1,032 bytes into one (zlib's technical notes): a larger claim is false.
 _MOST_BYTES_PER_PACKED_BYTE = 1032
 
@@ -53,7 +55,8 @@ def parse_idx(content: bytes, path: Path, axes: int) -> UInt8[np.ndarray, "..."]
                 raise DataError(f"{path}: ends inside its header; {mend}")
             shape = tuple(int(size) for size in np.frombuffer(header, ">u4"))
             expected = math.prod(shape)
-            if expected > _MOST_BYTES_PER_PACKED_BYTE * len(content):
+            # Without its empty axes: an array that is empty along one may not be endless along the others.
+            if math.prod(size for size in shape if size) > _MOST_BYTES_PER_PACKED_BYTE * len(content):
                 raise DataError(f"{path}: claims {shape} bytes, more than a file of its size can hold; {mend}")
             # One byte more than there should be: it shows what is left over, and makes gzip check its checksum.
             values = stream.read(expected + 1)
@@ -68,8 +71,8 @@ def parse_idx(content: bytes, path: Path, axes: int) -> UInt8[np.ndarray, "..."]
 def parse_cifar_pickle(content: bytes, path: Path) -> tuple[UInt8[np.ndarray, "n 3072"], Int32[np.ndarray, " n"]]:
     """Pictures uint8 [n, 3072] (height, width, channel) and labels int32 [n] of a CIFAR-10 python batch.
 
-    The format is a pickle. Nothing in it is run: the names of NumPy's array and dtype stand for an inert record
-    whose parts are then checked and put together here, and any other name is refused.
+    The format is a pickle, and is read without unpickling (`pickled_values.py`): its NumPy array and dtype are inert
+    records, whose parts are checked and put together here.
     Source: Krizhevsky, "Learning multiple layers of features from tiny images" (2009).
 
     Raises:
@@ -77,7 +80,7 @@ def parse_cifar_pickle(content: bytes, path: Path) -> tuple[UInt8[np.ndarray, "n
     """
     mend = "get the file again from https://www.cs.toronto.edu/~kriz/cifar.html"
     try:
-        batch = _InertUnpickler(io.BytesIO(content), encoding="bytes").load()
+        batch = pickled_values.read(content, _CIFAR_NAMES)
         _, shape, dtype, by_columns, pixels = batch[b"data"].state
         labels = batch[b"labels"]
         whole = (
@@ -89,9 +92,9 @@ def parse_cifar_pickle(content: bytes, path: Path) -> tuple[UInt8[np.ndarray, "n
             and shape == (len(labels), CIFAR_FEATURES)
             and len(pixels) == math.prod(shape)
         )
-    except pickle.UnpicklingError as error:
+    except pickled_values.Refused as error:
         raise DataError(f"{path}: not a CIFAR-10 python batch ({error}); {mend}") from error
-    except Exception as error:  # a damaged pickle can fail in any way
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # other values than a batch has
         raise DataError(f"{path}: not a CIFAR-10 python batch ({type(error).__name__}); {mend}") from error
     if not whole:
         raise DataError(f"{path}: not a CIFAR-10 python batch (no uint8 [n, 3072] with n labels); {mend}")
@@ -150,26 +153,6 @@ def parse_svhn(content: bytes, path: Path) -> tuple[UInt8[np.ndarray, "n 3072"],
         raise DataError(f"{path}: holds labels {labels.min()} ... {labels.max()} where 1 ... 10 are expected; {mend}")
     pictures = np.ascontiguousarray(arrays["X"].transpose(3, 0, 1, 2)).reshape(n, CIFAR_FEATURES)
     return pictures, (labels % 10).astype(np.int32)
-
-
-class _Inert:
-    """What every NumPy object in a pickle becomes: the arguments and the state it was given, and no code."""
-
-    def __init__(self, *arguments: Any) -> None:
-        self.arguments = arguments
-        self.state: Any = None
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-
-class _InertUnpickler(pickle.Unpickler):
-    allowed = frozenset({("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")})
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.allowed:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no CIFAR-10 batch needs")
-        return _Inert
 
 
 def _channels_last(pixels: np.ndarray) -> UInt8[np.ndarray, "n 3072"]:

@@ -4,6 +4,8 @@ import gzip
 import io
 import pickle
 import struct
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,7 @@ def test_idx_round_trip(shape):
 IMAGES = np.random.default_rng(1).integers(0, 256, (9, 6, 6), dtype=np.uint8)
 WHOLE = gzip.compress(idx(IMAGES), mtime=0)
 HUGE = struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1)
+EMPTY_AND_ENDLESS = struct.pack(">3I", 0, 2**32 - 1, 2**32 - 1)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +77,7 @@ HUGE = struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1)
         (gzip.compress(idx(IMAGES)[:-1], mtime=0), "needs 324 bytes, it holds only 323"),
         (gzip.compress(idx(IMAGES) + b"x", mtime=0), "needs 324 bytes, it holds more"),
         (gzip.compress(b"\0\0\x08\3" + HUGE, mtime=0), "more than a file of its size can hold"),
+        (gzip.compress(b"\0\0\x08\3" + EMPTY_AND_ENDLESS, mtime=0), "more than a file of its size can hold"),
     ],
 )
 def test_idx_refuses_what_is_not_whole(content, complaint):
@@ -116,7 +120,7 @@ class Touch:
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, protocol):
     attack = pickle.dumps({b"data": Touch(tmp_path / "run"), b"labels": [1]}, protocol)
-    with pytest.raises(DataError, match=r"it asks for .*, which no CIFAR-10 batch needs"):
+    with pytest.raises(DataError, match=r"it asks for .*, which no such file needs"):
         parse_cifar_pickle(attack, HERE)
     assert not (tmp_path / "run").exists()
     pickle.loads(attack)  # the attack is a real one
@@ -127,8 +131,45 @@ def test_a_malicious_pickle_is_refused_and_not_run(tmp_path, protocol):
     "name", ["os\nsystem", "builtins\neval", "numpy\nload", "numpy\nndarray.tofile", "numpy.core.multiarray\nfromfile"]
 )
 def test_no_other_name_is_ever_looked_up(name):
-    with pytest.raises(DataError, match="which no CIFAR-10 batch needs"):
+    with pytest.raises(DataError, match="which no such file needs"):
         parse_cifar_pickle(b"\x80\x02c" + name.encode() + b"\n.", HERE)
+
+
+HASHED_FOR_YEARS = (
+    b"\x80\x02)q\x00"
+    + b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(60))
+    + b"}h\x3cNs."
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x02Nr" + struct.pack("<I", 2**32 - 2) + b".",  # remembered at a place so far off
+        b"\x80\x02Np99999999999\n.",
+        b"\x80\x04\x95" + struct.pack("<Q", 2**60) + b"x",  # so many bytes follow, it says
+        b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"x",
+        b"\x80\x05\x96" + struct.pack("<Q", 2**34) + b"x",
+        b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b"x.",
+        b"\x80\x02T" + struct.pack("<i", 2**31 - 1) + b"x.",
+        b"I" + b"9" * 100_000 + b"\n.",
+        b"\x80\x02" + b"]" * 10_000 + b"a" * 9_999 + b".",
+        b"\x80\x02]q\x00"
+        + b"".join(b"](h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1]) for i in range(60))
+        + b".",
+        HASHED_FOR_YEARS,
+    ],
+)
+def test_a_pickle_that_asks_for_memory_or_time_gets_none(content):
+    """Each of these takes gigabytes, or for ever, from `pickle.Unpickler`, or would if it did not end early."""
+    tracemalloc.start()
+    began = time.monotonic()
+    with pytest.raises(DataError, match="not a CIFAR-10 python batch"):
+        parse_cifar_pickle(content, HERE)
+    taken = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert time.monotonic() - began < 5
+    assert taken < 50_000_000
 
 
 PIXELS = bytes(2 * 3072)
