@@ -1,0 +1,75 @@
+"""A process that feeds made-up files to one reader until time is up.
+
+    python fuzz_harness.py TARGET SECONDS SEED FOLDER
+
+Atheris (libFuzzer) makes them up, guided by which lines of the readers they reach. Whatever a file says, the answer is
+a value or the one documented error: anything else, a file that takes over 20 seconds, or over 3 GB of memory, ends the
+process with a traceback and another status than 0, and the file stands in FOLDER.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["jaxhash.image_files", "jaxhash.pickled_values", "jaxhash.hashing.key_lines"]):
+    from jaxhash.hashing.keys import read_keys
+    from jaxhash.image_files import parse_cifar_pickle, parse_idx
+from jaxhash.checkpoint import CheckpointError
+from jaxhash.datafiles import DataError
+from jaxhash.hashing.hasher import load_hasher
+
+
+def idx(content: bytes, _: Path) -> None:
+    with contextlib.suppress(DataError):
+        assert parse_idx(content, Path("images"), 3).size <= 1032 * len(content)
+
+
+def cifar(content: bytes, _: Path) -> None:
+    with contextlib.suppress(DataError):
+        pixels, labels = parse_cifar_pickle(content, Path("batch"))
+        assert pixels.shape == (len(labels), 3072)
+
+
+def keys(content: bytes, _: Path) -> None:
+    with contextlib.suppress(DataError):
+        found = read_keys(io.BytesIO(content), drop_duplicates=True)
+        assert len(set(found)) == len(found)
+
+
+def hasher(content: bytes, folder: Path) -> None:
+    """The first byte chooses a file of a saved hasher, the rest stands in it; digests fit, as a forger's would."""
+    forged = folder / "forged"
+    shutil.rmtree(forged, ignore_errors=True)
+    shutil.copytree(folder / "hasher", forged)
+    meta = json.loads((forged / "meta.json").read_text())
+    names = sorted(meta["files"])
+    which = content[0] % (len(names) + 1) if content else 0
+    if which < len(names):
+        (forged / names[which]).write_bytes(content[1:])
+        meta["files"][names[which]] = hashlib.sha256(content[1:]).hexdigest()
+    else:
+        with contextlib.suppress(ValueError):
+            meta["description"] = json.loads(content[1:])
+    del meta["sha256"]
+    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+    (forged / "meta.json").write_text(json.dumps({**meta, "sha256": digest}))
+    with contextlib.suppress(CheckpointError):
+        load_hasher(forged)
+
+
+TARGETS = {target.__name__: target for target in (idx, cifar, keys, hasher)}
+
+if __name__ == "__main__":
+    name, seconds, seed, folder = sys.argv[1:]
+    options = [f"-max_total_time={seconds}", f"-seed={int(seed) + 1}", "-timeout=20", "-rss_limit_mb=3000"]
+    atheris.Setup(
+        [sys.argv[0], *options, f"-artifact_prefix={folder}/", f"{folder}/corpus"],
+        lambda content: TARGETS[name](content, Path(folder)),
+    )
+    atheris.Fuzz()
