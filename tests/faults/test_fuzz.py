@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SEEDS
+from conftest import CIFAR_BATCH, SEEDS
 
 from jaxhash.hashing.keys import load_keys
 from jaxhash.hashing.latent import LatentConfig
@@ -21,13 +21,6 @@ from jaxhash.hashing.perfect import FitConfig, fit
 
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "2"))
 HARNESS = Path(__file__).with_name("fuzz_harness.py")
-PIXELS = bytes(3072)
-BATCH = (
-    b"\x80\x02}(U\x06labels]K\x01aU\x04data"
-    b"cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\x00\x85U\x01b\x87Rq\t(K\x01K\x01M\x00\x0c\x86"
-    b"cnumpy\ndtype\nq\nU\x02u1K\x00K\x01\x87Rq\x0b(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
-    b"T" + struct.pack("<i", len(PIXELS)) + PIXELS + b"tbu."
-)
 
 
 def corpus(target, folder):
@@ -36,7 +29,7 @@ def corpus(target, folder):
         case "idx":
             return [gzip.compress(b"\0\0\x08\x03" + struct.pack(">3I", 3, 2, 2) + bytes(range(12)), mtime=0)]
         case "cifar":
-            return [BATCH]
+            return [CIFAR_BATCH]
         case "keys":
             return [b"a\nb\r\n\nc", gzip.compress(b"a\nb\n", mtime=0)]
         case "hasher":

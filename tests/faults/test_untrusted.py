@@ -17,6 +17,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from conftest import CIFAR_BATCH
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -59,7 +60,6 @@ def damaged(data):
 
 
 IDX = b"\0\0\x08\x03" + struct.pack(">3I", 3, 2, 2) + bytes(range(12))
-CIFAR = pickle.dumps({b"data": np.zeros((2, 3072), np.uint8), b"labels": [1, 9]}, 2)
 
 
 @given(damaged(IDX))
@@ -74,9 +74,10 @@ def test_an_idx_header_does_not_ask_for_memory():
         parse_idx(b"\0\0\x08\x03" + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1) + bytes(100), Path("images"), 3)
 
 
-@given(damaged(CIFAR))
+@given(damaged(CIFAR_BATCH))
 @fuzz
 def test_cifar_batches(content):
+    assert len(parse_cifar_pickle(CIFAR_BATCH, Path("batch"))[0]) == 1
     with contextlib.suppress(DataError):
         pixels, labels = parse_cifar_pickle(content, Path("batch"))
         assert len(pixels) == len(labels)
