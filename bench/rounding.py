@@ -32,6 +32,23 @@ from jaxhash.train import TrainConfig, TrainState
 ROUNDING = {"float32": 2.0**-23, "TF32": 2.0**-11}
 """One unit in the last place, relative to the number."""
 
+BOUNDS = {
+    "float32": {
+        "first step": 5e-5,
+        "weights": 0.5,
+        "bits": 0.3,
+        "test_accuracy": 0.02,
+        "train_redundancy": 0.04,
+        "knn_accuracy": 0.05,
+        "logistic_accuracy": 0.05,
+        "test_kmeans_accuracy": 0.2,
+    }
+}
+BOUNDS["TF32"] = BOUNDS["float32"] | {"first step": 0.02}
+"""How far apart two models may be within 20 epochs, the same but for rounding: the norm of what their weights differ
+by, of the weights' norm, after the first step and later; bits of the test examples' codes that differ, of all; and
+their properties. Two to ten times the most that was measured."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -47,6 +64,8 @@ class Config:
     """Models of each width."""
     epochs: tuple[int, ...] = (1, 5, 20)
     """Epochs after which they are compared."""
+    batch_size: int = 64
+    """Examples a step."""
     split: bool = False
     """Compare one device with all of them, instead of weights with moved ones."""
     data_dir: Path | None = None
@@ -115,9 +134,10 @@ def trained(config: Config, place: Place, relative: float = 0.0) -> list[Seen]:
         examples=config.examples,
         widths=tuple(sorted(config.widths)),
         repeats=config.repeats,
-        train=TrainConfig(epochs=max(config.epochs)),
+        train=TrainConfig(epochs=max(config.epochs), batch_size=config.batch_size),
     )
     data = sweep.prepare(grid, config.data_dir)
+    grid.train.steps_per_epoch(len(data.x_train))
     block = Block(grid.widths, grid.model, data.features, data.num_classes)
     task = Task(block, tuple(range(grid.repeats)))
     programs, there = tasks.programs_of(block, grid.train), tasks.put_on_device(grid, data, place)
@@ -145,6 +165,21 @@ def trained(config: Config, place: Place, relative: float = 0.0) -> list[Seen]:
 def apart(first: list[Seen], other: list[Seen]) -> list[dict[str, float]]:
     """How far apart models are: the largest difference between any two of them, and the mean."""
     return [_apart(a, b) for a, b in zip(first, other, strict=True)]
+
+
+def beyond(found: list[dict[str, float]], bounds: dict[str, float]) -> list[str]:
+    """Where models are further apart than they may be; nothing if all is well."""
+    far = []
+    for row in found:
+        limits = {what: limit for what, limit in bounds.items() if what != "first step"}
+        if row["epoch"] == 0:
+            limits = {"weights": bounds["first step"]}
+        far += [
+            f"epoch {row['epoch']}: {what} {row[what]:.3g} > {limit}"
+            for what, limit in limits.items()
+            if not row[what] <= limit  # NaN is beyond it too
+        ]
+    return far
 
 
 def _apart(a: Seen, b: Seen) -> dict[str, float]:

@@ -10,15 +10,18 @@ import jax
 import numpy as np
 import pytest
 
+from bench import rounding
 from jaxhash.devices import Place, gather, places, row
 
+SMALL = rounding.Config(widths=(20,), repeats=2, epochs=(1, 4))
 COUNTS = (1, 2, 4, 8)
 COLLECTIVES = ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter")
 # Five repeats: no count but 1 divides them.
 SCRIPT = """
-import hashlib, json, sys, threading
+import hashlib, json, shutil, sys, threading
 from pathlib import Path
 import jax, numpy as np
+from bench import rounding
 from jaxhash import checkpoint, devices, runs, sweep, tasks
 from jaxhash.population import Block
 from jaxhash.train import TrainConfig
@@ -42,6 +45,8 @@ for count in (1, 4):
     place = devices.Place(tuple(jax.devices()[:count]))
     there = tasks.put_on_device(config, data, place)
     out = folder / f"split-{count}"
+    out.mkdir()
+    shutil.copy(folder / "dealt-1" / runs.CONFIG, out)
     tasks.work(config, task, programs, there, out, lambda progress: None, threading.Event())
     saved = task.folder(out, None)
     leaves = jax.tree.leaves(checkpoint.restore(saved, runs.abstract_models(task)))
@@ -52,8 +57,10 @@ for count in (1, 4):
     state, keys, order = place.spread((programs.init(keys), keys, order))
     text = programs.epoch.lower(state, keys, order, there.x, there.y).compile().as_text()
     collectives.append(text)
+small = rounding.Config(dataset=config.dataset, widths=config.widths, repeats=5, epochs=(1, 3), batch_size=8)
+one, four = (rounding.trained(small, devices.Place(tuple(jax.devices()[:count]))) for count in (1, 4))
 (folder / "programs.txt").write_text("\\n".join(collectives))
-print(json.dumps({"dealt": dealt, "split": split}))
+print(json.dumps({"dealt": dealt, "split": split, "apart": rounding.apart(one, four)}))
 """
 
 
@@ -87,7 +94,6 @@ def test_tasks_dealt_out_to_devices_give_the_same_bits(on_many):
 
 @pytest.mark.slow
 def test_a_task_split_between_devices_gives_the_same_bits_on_cpu(on_many):
-    """No bound is measured on accelerators; docs/cluster.md says so."""
     found, folder = on_many
     alone = np.load(folder / "split-1.npz")
     split = np.load(folder / "split-4.npz")
@@ -96,6 +102,39 @@ def test_a_task_split_between_devices_gives_the_same_bits_on_cpu(on_many):
     ours, theirs = found["split"]["4"], found["split"]["1"]
     assert [(m["repeat"], m["width"]) for m in ours] == [(r, w) for r in range(5) for w in (3, 5)]
     assert ours == theirs
+    assert [row["epoch"] for row in found["apart"]] == [0, 1, 3]
+    different = [(what, value) for row in found["apart"] for what, value in row.items() if what != "epoch" and value]
+    assert different == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(len(jax.devices()) < 2 or jax.devices()[0].platform == "cpu", reason="needs two accelerators")
+def test_a_task_split_between_accelerators_gives_models_as_near_as_is_said():
+    one, all_of_them = (rounding.trained(SMALL, Place(tuple(jax.devices()[:count]))) for count in (1, None))
+    assert rounding.beyond(rounding.apart(one, all_of_them), rounding.BOUNDS["TF32"]) == []
+
+
+@pytest.mark.slow
+def test_models_that_differ_by_rounding_stay_as_near_as_is_said():
+    """Weights moved by a unit in the last place stand for the other kernels of an accelerator."""
+    place = Place(tuple(jax.devices()[:1]))
+    alone = rounding.trained(SMALL, place)
+    for name, relative in rounding.ROUNDING.items():
+        found = rounding.apart(alone, rounding.trained(SMALL, place, relative))
+        assert rounding.beyond(found, rounding.BOUNDS[name]) == []
+        assert all(row["weights"] > relative / 10 for row in found)  # they are moved at all
+    # What must not be taken for the same: models of another seed, and those of coarser rounding for those of finer.
+    others = rounding.apart(alone, [seen.next_repeat() for seen in alone])
+    for bounds in rounding.BOUNDS.values():
+        assert len(rounding.beyond(others, bounds)) > len(others)
+    assert rounding.beyond(found, rounding.BOUNDS["float32"])
+
+
+def test_the_documentation_says_how_near_models_stay():
+    lines = (Path(__file__).parents[1] / "docs" / "cluster.md").read_text().splitlines()
+    for name, bounds in rounding.BOUNDS.items():
+        (row,) = [line for line in lines if line.startswith(f"| {name}, at most |")]
+        assert [float(cell) for cell in row.strip("| ").split("|")[1:]] == list(bounds.values())
 
 
 @pytest.mark.slow
