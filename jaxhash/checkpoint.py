@@ -136,6 +136,8 @@ def _read_meta(path: Path) -> dict[str, Any]:
         if not all(isinstance(text, str) for text in (*files.values(), *arrays.values())):
             raise TypeError("files and arrays are not described by text")
     except FileNotFoundError:
+        # Nobody is told to delete a folder that is none of ours.
+        mend = mend if (path / "arrays").is_dir() else "give the folder of one"
         raise CheckpointError(f"{path}: no checkpoint here (meta.json is missing); {mend}") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path}/meta.json: cannot be read ({error}); {mend}") from None

@@ -68,8 +68,12 @@ def test_other_shapes_and_other_formats_are_refused(saved, monkeypatch):
     monkeypatch.setattr(checkpoint, "FORMAT", 2)
     with pytest.raises(CheckpointError, match="format 1"):
         checkpoint.describe(saved)
-    with pytest.raises(CheckpointError, match="no checkpoint here"):
-        checkpoint.describe(saved.parent / "missing")
+    for missing in (saved.parent, saved.parent / "missing"):
+        with pytest.raises(CheckpointError, match=r"no checkpoint here .*; give the folder of one"):
+            checkpoint.describe(missing)
+    (saved / "meta.json").unlink()
+    with pytest.raises(CheckpointError, match=r"no checkpoint here .*; delete this folder"):
+        checkpoint.describe(saved)
 
 
 def test_an_existing_checkpoint_is_not_overwritten(saved):

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -25,14 +26,21 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture
-def other(tmp_path):
-    """Another process that holds the lock of `tmp_path`."""
-    command = [sys.executable, "-c", HOLD, tmp_path / run_lock.LOCK]
+@contextmanager
+def holding(folder):
+    """Another process that holds the lock of a folder."""
+    command = [sys.executable, "-c", HOLD, folder / run_lock.LOCK]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
         yield process
         process.kill()
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that holds the lock of `tmp_path`."""
+    with holding(tmp_path) as process:
+        yield process
 
 
 def note(**changes):
@@ -56,6 +64,31 @@ def test_a_second_fit(trained, tmp_path, capfd):
     (tmp_path / "words").write_text("a\nb\n")
     assert cli.run(cli.Fit(str(tmp_path / "words"), trained.out)) == cli.BAD_INPUT
     assert "exists; give another folder as --out" in capfd.readouterr().err
+
+
+def test_a_second_fit_into_a_folder_that_is_still_to_come(tmp_path, capfd):
+    (tmp_path / "words").write_text("a\nb\n")
+    begun = tmp_path / "my.hash.unfinished"
+    begun.mkdir()
+    with holding(begun):
+        assert cli.run(cli.Fit(str(tmp_path / "words"), tmp_path / "my.hash")) == cli.BAD_INPUT
+        said = capfd.readouterr().err.strip().splitlines()[-1]
+        assert said.startswith(f"Error: {begun} is in use by another process")
+        assert {path.name for path in tmp_path.iterdir()} == {"words", begun.name}
+        assert [path.name for path in begun.iterdir()] == [run_lock.LOCK]
+    assert cli.run(cli.Fit(str(tmp_path / "words"), tmp_path / "my.hash")) == cli.OK
+    assert {path.name for path in tmp_path.iterdir()} == {"words", "my.hash"}
+
+
+def test_a_lock_that_leads_elsewhere_is_not_followed(tmp_path):
+    """A link in a folder from a stranger might lead to a file of one's own, which the lock would empty."""
+    mine, folder = tmp_path / "mine", tmp_path / "run"
+    mine.write_text("precious")
+    folder.mkdir()
+    (folder / run_lock.LOCK).symlink_to(mine)
+    with pytest.raises(OSError, match="symbolic link"), held(folder):
+        pass
+    assert mine.read_text() == "precious"
 
 
 def test_the_first_is_named_until_it_ends(tmp_path):
