@@ -1,9 +1,11 @@
 """What a sweep does while it runs, as JSON lines beside its results: `log.jsonl`.
 
+Of several processes each writes its own: process 1 `log-1.jsonl`, and so on; what is measured is in `log.jsonl` too.
+
 Every line has `event`, `time` (UTC, from the wall clock, for people), `pid` and `seconds` (monotonic, since this
 process began to work on the run; durations and speeds come from it alone). Beyond that:
 
-    start      host, device, tasks, models, epochs, steps_per_epoch
+    start      host, device, processes, tasks, models, epochs, steps_per_epoch
     epoch      task, epoch, active (models that still train), loss_mean, loss_min, loss_max (training loss of these,
                nats), model_steps, model_steps_per_second (since start, of all tasks); a line a task and second at most
     measured   task, epoch, models, train_redundancy, test_accuracy (means); once these models are saved
@@ -38,7 +40,16 @@ SECONDS_BETWEEN_LINES = 1.0
 
 
 @contextmanager
-def opened(out: Path, config: SweepConfig, tasks: list[Task], examples: int, report: Report) -> Iterator[Report]:
+def opened(
+    out: Path,
+    config: SweepConfig,
+    tasks: list[Task],
+    examples: int,
+    report: Report,
+    *,
+    process: int = 0,
+    processes: int = 1,
+) -> Iterator[Report]:
     """Log what is reported inside, and how it ends.
 
     Args:
@@ -47,23 +58,27 @@ def opened(out: Path, config: SweepConfig, tasks: list[Task], examples: int, rep
         tasks: all of it, done or not.
         examples: in the training set.
         report: told all that is logged, afterwards.
+        process: which one this is, from 0.
+        processes: how many work on the sweep together.
 
     Raises:
         OSError: if the log cannot be written.
     """
-    log = _Log(out / LOG)
+    log = _Log(_path(out, process))
     try:
         steps = config.train.steps_per_epoch(examples)
         log.write(
             "start",
             host=socket.gethostname(),
             device=jax.devices()[0].device_kind,
+            processes=processes,
             tasks=len(tasks),
             models=sum(map(models_of, tasks)),
             epochs=config.train.epochs,
             steps_per_epoch=steps,
         )
-        yield _logging(log, steps, report)
+        measured = {(e.get("task"), e.get("epoch")) for e in events(out, process) if e["event"] == "measured"}
+        yield _logging(log, steps, measured, report)
         log.write("done")
     except Interrupted:
         log.write("stopped")
@@ -77,14 +92,14 @@ def opened(out: Path, config: SweepConfig, tasks: list[Task], examples: int, rep
         log.close()
 
 
-def events(out: Path) -> list[dict[str, Any]]:
-    """What the log of a run says so far, in the order of writing; nothing if there is none.
+def events(out: Path, process: int = 0) -> list[dict[str, Any]]:
+    """What the log of a process says so far, in the order of writing; nothing if there is none.
 
     Raises:
         OSError: if it is there and cannot be read.
     """
     try:
-        lines = bounded_files.read(out / LOG, bounded_files.most_bytes_of_json()).splitlines()
+        lines = bounded_files.read(_path(out, process), bounded_files.most_bytes_of_json()).splitlines()
     except FileNotFoundError:
         return []
     found = []
@@ -96,15 +111,34 @@ def events(out: Path) -> list[dict[str, Any]]:
     return found
 
 
+def since_start(out: Path) -> list[list[dict[str, Any]]]:
+    """What each of the processes that worked on a run last has logged since it began, the first process first."""
+    first = _since_start(events(out))
+    processes = first[0].get("processes", 1) if first else 1
+    # A process of an earlier run that had more of them may have left a log too.
+    others = [int(path.stem[4:]) for path in out.glob("log-*.jsonl") if path.stem[4:].isdecimal()]
+    return [
+        first,
+        *(_since_start(events(out, i)) for i in sorted(others) if isinstance(processes, int) and i < processes),
+    ]
+
+
+def _since_start(logged: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return logged[max((i for i, e in enumerate(logged) if e["event"] == "start"), default=0) :]
+
+
+def _path(out: Path, process: int) -> Path:
+    return out / (f"log-{process}.jsonl" if process else LOG)
+
+
 def models_of(task: Task) -> int:
     """How many models a task trains."""
     return len(task.repeats) * len(task.block.widths)
 
 
-def _logging(log: "_Log", steps_per_epoch: int, report: Report) -> Report:
+def _logging(log: "_Log", steps_per_epoch: int, logged: set[tuple[Any, Any]], report: Report) -> Report:
+    """`logged`: the tasks and epochs that have a line already; a run that is continued reports again what is done."""
     lock = threading.Lock()
-    # A run that is continued reports again what it finds done.
-    logged = {(e.get("task"), e.get("epoch")) for e in events(log.path.parent) if e["event"] == "measured"}
     spoke: dict[str, float] = {}
     model_steps = 0
 

@@ -38,7 +38,7 @@ class Status:
     loss: float | None
     """Mean training loss of the models that trained last, nats."""
     model_steps_per_second: float | None
-    """Of the last process that trained, since it began."""
+    """Of the last process that trained, since it began; the sum of all, if several did together."""
     seconds_left: float | None
     """While it runs, as far as it can be told."""
     last_sign: str | None
@@ -56,7 +56,7 @@ def status(out: Path) -> Status:
     description = runs.read_description(out)
     # The lock first: what ends while the rest is read is then said to run, and not to be killed.
     holder = run_lock.holder(out)
-    events = run_log.events(out)
+    logs = run_log.since_start(out)
     config = description["config"]
     try:
         tasks = runs.tasks_of(description)
@@ -65,11 +65,13 @@ def status(out: Path) -> Status:
         raise CheckpointError(f"{out / runs.CONFIG}: does not describe a sweep ({error!r})") from None
     models = sum(map(run_log.models_of, tasks))
     saved = {task: [epoch for epoch in snapshots if task.folder(out, epoch).is_dir()] for task in tasks}
-    reached = {task: _reached(out, task, saved[task], epochs, events) for task in tasks}
+    reached = {task: _reached(out, task, saved[task], epochs, logs) for task in tasks}
     trained = sum(run_log.models_of(task) * epoch for task, epoch in reached.items())
-    this = events[max((i for i, e in enumerate(events) if e["event"] == "start"), default=0) :]
-    last: dict[str, Any] = next((e for e in reversed(this) if e["event"] == "epoch"), {})
-    speed, finished = last.get("model_steps_per_second"), (out / runs.RESULTS).exists()
+    this, finished = logs[0], (out / runs.RESULTS).exists()
+    # The last epoch that each process has logged.
+    latest = [of_epochs[-1] for log in logs if (of_epochs := [e for e in log if e["event"] == "epoch"])]
+    last: dict[str, Any] = max(latest, key=lambda e: str(e["time"]), default={})
+    speed = sum(e.get("model_steps_per_second") or 0.0 for e in latest) or None
     left = None
     if holder is not None and speed:
         left = (models * epochs - trained) * this[0].get("steps_per_epoch", 0) / speed
@@ -87,7 +89,7 @@ def status(out: Path) -> Status:
         loss=last.get("loss_mean"),
         model_steps_per_second=speed,
         seconds_left=left,
-        last_sign=events[-1]["time"] if events else None,
+        last_sign=max((log[-1]["time"] for log in logs if log), default=None),
         finished=finished,
     )
 
@@ -115,14 +117,13 @@ def table(out: Path, found: Status, now: datetime | None = None) -> dict[str, st
     return rows
 
 
-def _reached(out: Path, task: Task, saved: list[int | None], epochs: int, events: list[dict[str, Any]]) -> int:
-    """Epochs a task has trained for: as far as saved, or logged by the process that works now."""
+def _reached(out: Path, task: Task, saved: list[int | None], epochs: int, logs: list[list[dict[str, Any]]]) -> int:
+    """Epochs a task has trained for: as far as saved, or logged by the processes that work now."""
     if saved and saved[-1] in (None, epochs):
         return epochs
     partial = out / runs.PARTIAL / task.name
     kept = [int(path.name.split("-")[1]) for path in partial.glob("epoch-*")]
-    starts = [i for i, e in enumerate(events) if e["event"] == "start"]
-    logged = [e["epoch"] for e in events[max(starts, default=0) :] if e.get("task") == task.name and "epoch" in e]
+    logged = [e["epoch"] for log in logs for e in log if e.get("task") == task.name and "epoch" in e]
     return min(max([0, *kept, *logged, *(epoch for epoch in saved if epoch is not None)]), epochs)
 
 

@@ -16,7 +16,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -144,9 +144,10 @@ def _run(
         todo = [task for task in tasks if not all(folder_of(config, task, out, e).exists() for e in config.moments)]
         if announce is not None and todo:
             announce(calibrate(config, todo, programs, on_devices[0], max(lanes(), len(at))))
-        with ExitStack() as log:
-            if first:
-                report = log.enter_context(run_log.opened(out, config, tasks, len(data.x_train), report))
+        process, processes = (0, 1) if group is None else (group.index, group.count)
+        with run_log.opened(
+            out, config, tasks, len(data.x_train), report, process=process, processes=processes
+        ) as report:
             others = _run_tasks(config, tasks, programs, on_devices, out, group, report, stop)
             if group is not None:
                 _meet(group, "done", stop)

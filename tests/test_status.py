@@ -71,6 +71,25 @@ def test_a_run_in_progress_and_what_is_left_of_it(half, capsys):
     assert {p: p.read_bytes() for p in half.rglob("*") if p.is_file() and p.name != run_lock.LOCK} == before
 
 
+def test_a_run_of_several_processes(half):
+    """The second has brought the unfinished task further; a third helped an earlier run, and counts no more."""
+    second = runs.tasks_of(runs.read_description(half))[1].name
+    then = {"time": "2026-01-02T03:04:06+00:00", "pid": 2, "task": second, "event": "epoch"}
+    text = (half / run_log.LOG).read_text().replace('"steps_per_epoch"', '"processes": 2, "steps_per_epoch"')
+    (half / run_log.LOG).write_text(text)
+    start = json.dumps(then | {"event": "start", "seconds": 0.0}) + "\n"
+    for process, epoch, speed in ((1, 5, 30.0), (2, 7, 1000.0)):
+        line = then | {"seconds": 9.0, "epoch": epoch, "model_steps_per_second": speed, "loss_mean": 0.5}
+        (half / f"log-{process}.jsonl").write_text(start + json.dumps(line) + "\n")
+    with run_lock.held(half):
+        found = status.status(half)
+    assert found.epochs_done == (3 * 8 + 3 * 5) / 6
+    assert found.model_steps_per_second == 50 + 30
+    assert found.loss == 0.5
+    assert found.last_sign == then["time"]
+    assert found.seconds_left == 3 * 3 * 40 / 80
+
+
 @pytest.mark.parametrize(
     ("event", "state"),
     [

@@ -91,9 +91,9 @@ def ended(processes: list[subprocess.Popen[str]], seconds: float = 300) -> list[
             process.kill()
 
 
-def epochs(out: Path) -> list[dict[str, Any]]:
-    """What process 0 has logged of its training."""
-    return [event for event in run_log.events(out) if event["event"] == "epoch"]
+def epochs(out: Path, process: int = 0) -> list[dict[str, Any]]:
+    """What a process has logged of its training."""
+    return [event for event in run_log.events(out, process) if event["event"] == "epoch"]
 
 
 def partial(out: Path) -> dict[str, int]:
@@ -102,9 +102,9 @@ def partial(out: Path) -> dict[str, int]:
 
 
 def wait_for_epochs(out: Path, count: int, processes: list[subprocess.Popen[str]]) -> None:
-    """Wait until so many epochs are logged."""
+    """Wait until so many epochs are logged by process 0, and one by each."""
     until = time.monotonic() + 300
-    while len(epochs(out)) < count:
+    while len(epochs(out)) < count or not all(epochs(out, i) for i in range(len(processes))):
         assert time.monotonic() < until
         assert all(process.poll() is None for process in processes)
         time.sleep(0.2)
@@ -130,6 +130,9 @@ def test_several_processes_write_one_result_and_the_same_bits(folder, alone, cou
     assert all(f"Process {i} is done" in said[i] for i in range(1, count))
     assert "10 of 10 models" in said[0]
     assert len(list((folder / out / "tasks").iterdir())) == 5
+    for i in range(count):
+        start, *_, end = run_log.events(folder / out, i)
+        assert (start["event"], start["processes"], end["event"]) == ("start", count, "done")
 
 
 @pytest.mark.slow
