@@ -47,7 +47,7 @@ BOUNDS = {
 BOUNDS["TF32"] = BOUNDS["float32"] | {"first step": 0.02}
 """How far apart two models may be within 20 epochs, the same but for rounding: the norm of what their weights differ
 by, of the weights' norm, after the first step and later; bits of the test examples' codes that differ, of all; and
-their properties. Two to ten times the most that was measured."""
+their properties. About two to ten times the most that was measured."""
 
 
 @dataclass(frozen=True)
