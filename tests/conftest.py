@@ -1,5 +1,10 @@
 """What several test files look at: one small sweep on the embedded digits, trained once."""
 
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +13,7 @@ import pytest
 import xarray as xr
 
 import jaxhash
-from jaxhash import data, sweep
+from jaxhash import data, results, sweep
 from jaxhash.sweep import SweepConfig
 from jaxhash.train import TrainConfig
 
@@ -34,7 +39,27 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A function that fills a folder: one process of the suite does it (pytest-xdist has several), the others wait."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+    def filled(name: str, fill: Callable[[Path], object]) -> Path:
+        with (shared / f"{name}.lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared / name).exists():
+                draft = Path(tempfile.mkdtemp(dir=shared))
+                fill(draft)
+                draft.rename(shared / name)
+        return shared / name
+
+    return filled
+
+
+@pytest.fixture(scope="session")
+def trained(once: Callable[[str, Callable[[Path], object]], Path], tmp_path_factory: pytest.TempPathFactory) -> Trained:
     config = SweepConfig(widths=(20, 3, 40), repeats=2, train=TrainConfig(epochs=8, batch_size=32))
-    out = tmp_path_factory.mktemp("sweep") / "run"
-    return Trained(config, out, sweep.run(config, out), sweep.prepare(config))
+    done = once("trained", lambda folder: sweep.run(config, folder / "run"))
+    # A copy, for no test of one process may meet one of another in it.
+    out = shutil.copytree(done / "run", tmp_path_factory.mktemp("sweep") / "run")
+    return Trained(config, out, results.collect(out), sweep.prepare(config))

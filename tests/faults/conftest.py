@@ -155,16 +155,18 @@ def arrays(out: Path, name: str):
 
 
 @pytest.fixture(scope="session")
-def processes(tmp_path_factory):
-    return Processes(tmp_path_factory.mktemp("compiled"))
+def processes(once):
+    return Processes(once("compiled", lambda folder: None))
 
 
 @pytest.fixture(scope="session")
-def whole(processes, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    # The first one compiles; the second one's time is that of those to come.
-    for name in ("compiled", "run"):
-        assert ended(processes.sweep(folder / name))[0] == 0
+def whole(processes, once):
+    def run_twice(folder):
+        # The first one compiles; the second one's time is that of those to come.
+        for name in ("compiled", "run"):
+            assert ended(processes.sweep(folder / name))[0] == 0
+
+    folder = once("whole", run_twice)
     last = run_log.events(folder / "run")[-1]
     assert last["event"] == "done"
     return Whole(folder / "run", last["seconds"])
