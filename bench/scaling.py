@@ -1,22 +1,27 @@
-"""How do time and memory grow with models, their width, devices, and keys?
+"""How do time and memory grow with models, their width, devices, processes, and keys?
 
-Devices are those that XLA makes of the CPU: more of them than cores gain nothing, and must lose little. Every
-measurement is a process of its own, so that its peak of memory is its own too. Log-log plots show the slope.
+Devices are those that XLA makes of the CPU, and processes share its cores: more of them than cores gain nothing, and
+must lose little. Every measurement is a process of its own, so that its peak of memory is its own too. Keys are
+streamed from disk. Log-log plots show the slope.
 
     python -m bench.scaling            # about 10 minutes on 2 cores, 10^7 keys among it
     python -m bench.scaling --quick    # under 2 minutes
 """
 
 import json
+import math
 import os
+import socket
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
 from rich.console import Console
 from rich.table import Table
 
@@ -27,9 +32,16 @@ SIZES = {
     "models": (1, 4, 16, 64, 256),
     "width": (16, 64, 256, 1024),
     "devices": (1, 2, 4, 8),
+    "processes": (1, 2, 4),
     "keys": (10**3, 10**4, 10**5, 10**6, 10**7),
 }
-QUICK_SIZES = {"models": (1, 4, 16), "width": (16, 64), "devices": (1, 2, 4), "keys": (10**3, 10**4, 10**5)}
+QUICK_SIZES = {
+    "models": (1, 4, 16),
+    "width": (16, 64),
+    "devices": (1, 2, 4),
+    "processes": (1, 2),
+    "keys": (10**3, 10**4, 10**5),
+}
 METHODS = ("sharded", "latent")
 
 
@@ -52,6 +64,8 @@ def main(config: Config) -> None:
     cases: list[dict[str, Any]] = [{"kind": kind, "size": size} for kind in ("models", "width") for size in sizes[kind]]
     for models_a_device in (None, 4):  # strong and weak scaling
         cases += [{"kind": "devices", "size": d, "models_a_device": models_a_device} for d in sizes["devices"]]
+    for models_a_process in (None, 8):
+        cases += [{"kind": "processes", "size": p, "models_a_process": models_a_process} for p in sizes["processes"]]
     cases += [{"kind": "keys", "size": size, "method": method} for method in METHODS for size in sizes["keys"]]
     results = []
     for case in cases:
@@ -68,29 +82,55 @@ def main(config: Config) -> None:
 
 
 def measure(case: dict[str, Any]) -> dict[str, Any]:
-    """The result of one case.
+    """The result of one case; of several processes the time of the last to end, and the memory of the largest.
 
     Raises:
-        RuntimeError: if its process fails.
+        RuntimeError: if a process fails.
     """
-    command = [sys.executable, "-m", "bench.scaling_cases", json.dumps(case)]
     environment = dict(os.environ)
     if case["kind"] == "devices":
         environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={case['size']}"
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    if done.returncode:
-        raise RuntimeError(f"{case} ended with {done.returncode}: {done.stderr.strip().splitlines()[-1:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    with tempfile.TemporaryDirectory() as folder:
+        told = [case]
+        if case["kind"] == "processes":
+            together = {"coordinator": f"localhost:{free_port()}", "out": folder}
+            told = [{**case, **together, "process": i} for i in range(case["size"])]
+        running = [
+            subprocess.Popen(
+                [sys.executable, "-m", "bench.scaling_cases", json.dumps(one)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+            for one in told
+        ]
+        results = []
+        for process in running:
+            printed, said = process.communicate()
+            if process.returncode:
+                raise RuntimeError(f"{case} ended with {process.returncode}: {said.strip().splitlines()[-1:]}")
+            results.append(json.loads(printed.splitlines()[-1]))
+    slowest = max(results, key=lambda result: result["seconds"])
+    return {**slowest, **case, "peak_bytes": max(result["peak_bytes"] for result in results)}
+
+
+def free_port() -> int:
+    """A port that nobody listens at."""
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        return int(one.getsockname()[1])
 
 
 def draw(results: list[dict[str, Any]]) -> Figure:
     """Seconds and peak memory against size, a column a kind."""
-    figure = Figure(figsize=(14, 6), layout="constrained")
-    grid = figure.subplots(2, 4, sharex="col")
+    figure = Figure(figsize=(17, 6), layout="constrained")
+    grid = figure.subplots(2, 5, sharex="col")
     labels = {
         "models": "models of 20 units",
         "width": "units a model",
         "devices": "devices made of the CPU",
+        "processes": "processes",
         "keys": "keys",
     }
     for column, (kind, label) in enumerate(labels.items()):
@@ -105,10 +145,21 @@ def draw(results: list[dict[str, Any]]) -> Figure:
         if len(names) > 1:
             grid[0, column].legend(frameon=False, fontsize=8)
     grid[0, 0].set_ylabel("seconds, programs compiled")
-    grid[0, 3].set_ylabel("seconds of a fit, compiling included")
+    grid[0, 4].set_ylabel("seconds of a fit, compiling included")
     grid[1, 0].set_ylabel("peak of memory, GiB")
+    for column, kind in enumerate(labels):
+        sizes = sorted({r["size"] for r in results if r["kind"] == kind})
+        grid[1, column].set_xticks(sizes, labels=[f"{s:,}" if s < 10**4 else f"$10^{len(str(s)) - 1}$" for s in sizes])
     for axes in grid.flat:
         axes.grid(alpha=0.25, which="both")
+        axes.xaxis.set_minor_locator(NullLocator())
+        low, high = axes.get_ylim()
+        # A decade at least, so that what hardly changes looks so.
+        widen = max(math.sqrt(10 * low / high), 1)
+        axes.set_ylim(low / widen, high * widen)
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     figure.suptitle("Training on digits (20 epochs) and minimal perfect hashes")
     return figure
 
@@ -117,9 +168,10 @@ def name(result: dict[str, Any]) -> str:
     """What a line of the figure is called."""
     if result["kind"] == "keys":
         return f"keys, {result['method']}"
-    if result["kind"] == "devices":
-        models_a_device = result["models_a_device"]
-        return "16 models in all" if models_a_device is None else f"{models_a_device} models a device"
+    for kind, each in (("devices", "device"), ("processes", "process")):
+        if result["kind"] == kind:
+            share = result[f"models_a_{each}"]
+            return f"{kind}, 16 models in all" if share is None else f"{kind}, {share} models each"
     return result["kind"]
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxhash import sweep
-from jaxhash.hashing.keys import read_keys
-from jaxhash.hashing.perfect import FitConfig, fit
+from jaxhash import distributed, sweep
+from jaxhash.hashing.key_source import KeyFile
+from jaxhash.hashing.perfect import FitConfig, Progress, fit
 from jaxhash.sweep import SweepConfig
 from jaxhash.train import TrainConfig
 
@@ -22,14 +22,16 @@ EPOCHS = 20
 BATCH = 64
 
 
-def train(widths: tuple[int, ...], repeats: int, mesh: str = "auto") -> dict[str, float]:
+def train(
+    widths: tuple[int, ...], repeats: int, mesh: str = "auto", group: distributed.Group | None = None, out: str = ""
+) -> dict[str, float]:
     """A sweep on digits after a first one that compiled its programs."""
     times = []
     for seed in (0, 1):
         config = SweepConfig(widths=widths, repeats=repeats, seed=seed, train=TrainConfig(epochs=EPOCHS, patience=0))
         with tempfile.TemporaryDirectory() as folder:
             began = time.perf_counter()
-            sweep.run(config, Path(folder) / "run", mesh=mesh)
+            sweep.run(config, Path(out or folder) / f"run-{seed}", mesh=mesh, group=group)
             times.append(time.perf_counter() - began)
     steps = len(widths) * repeats * EPOCHS * (len(sweep.prepare(config).x_train) // BATCH)
     return {"first_seconds": times[0], "seconds": times[1], "model_steps": steps}
@@ -50,23 +52,29 @@ def devices(size: int, models_a_device: int | None) -> dict[str, float]:
     return train((20,), 16 if models_a_device is None else models_a_device * size, str(size))
 
 
+def processes(size: int, models_a_process: int | None, process: int, coordinator: str, out: str) -> dict[str, float]:
+    """16 models of 20 units by `size` processes, or so many models for each of them; one of the processes."""
+    group = distributed.join(coordinator, size, process)
+    found = train((20,), 16 if models_a_process is None else models_a_process * size, group=group, out=out)
+    if group is not None:
+        group.leave()
+    return found
+
+
 def keys(size: int, method: str) -> dict[str, float]:
-    """A minimal perfect hash of `size` keys in a file."""
+    """A minimal perfect hash of `size` keys, streamed from a file."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "keys"
         with file.open("w") as stream:
             stream.writelines(f"user-{i * 2654435761 % 2**40:x}@example.org\n" for i in range(size))
+        stages: list[Progress] = []
         began = time.perf_counter()
-        listed = read_keys(file)
-        read = time.perf_counter()
-        hasher = fit(listed, FitConfig(method=method))  # type: ignore[arg-type]
-        fitted = time.perf_counter()
-        hasher(listed)
+        hasher = fit(KeyFile(file), FitConfig(method=method), stages.append)  # type: ignore[arg-type]
         done = time.perf_counter()
     return {
-        "read_seconds": read - began,
-        "seconds": fitted - read,
-        "hash_seconds": done - fitted,
+        "seconds": done - began,
+        "read_seconds": max(p.seconds for p in stages if p.stage == "reading"),
+        "check_seconds": stages[-1].seconds - min(p.seconds for p in stages if p.stage == "checking"),
         "bits_per_key": hasher.bits_per_key,
         "collisions": hasher.collisions,
     }
@@ -76,6 +84,7 @@ CASES: dict[str, Callable[..., dict[str, float]]] = {
     "models": models,
     "width": width,
     "devices": devices,
+    "processes": processes,
     "keys": keys,
 }
 
