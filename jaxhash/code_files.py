@@ -187,15 +187,18 @@ def load(path: str | Path) -> CodeFile:
         layers = tuple(Layer(str(layer["name"]), int(layer["bits"])) for layer in description["layers"])
         num_bits = description["num_bits"]
         with bounded_files.opened(path) as file:
-            np.lib.format.read_magic(file)
+            if (version := np.lib.format.read_magic(file)) != (1, 0):
+                raise ValueError(f"its .npy format is {version}, not (1, 0)")
             shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
             bytes_here = os.fstat(file.fileno()).st_size - file.tell()
     except FileNotFoundError as error:
         raise CheckpointError(f"{error.filename}: no codes here, or not whole; {mend}") from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); {mend}") from None
+    except Exception as error:  # a damaged header of Python literals can fail in any way
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0][:240]
+        raise CheckpointError(f"{path}: cannot be read ({reason}); {mend}") from None
     codes = CodeFile(path, shape[0] if shape else 0, layers)
     sound = all(layer.bits >= 1 for layer in layers) and codes.num_bits == num_bits and layers
+    sound = sound and all(type(size) is int and size >= 0 for size in shape)
     if not sound or by_columns or dtype != np.dtype("<u4") or shape != (codes.n, codes.num_words):
         raise CheckpointError(
             f"{path}: holds {dtype} {list(shape)}, but its description says "

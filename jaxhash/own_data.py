@@ -26,12 +26,13 @@ def read_npz(path: Path) -> Examples:
     try:
         # opened here, because np.load leaves a file that is no archive open
         with bounded_files.opened(path) as stream, np.load(stream, allow_pickle=False) as archive:
+            _bounded(archive)
             missing = [name for name in names if name not in archive]
             arrays = {name: archive[name] for name in names if name not in missing}
     except Exception as error:  # a damaged archive can fail in any way
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise DataError(
-            f"{path}: cannot be read as .npz ({type(error).__name__}: {error}); "
-            "write it with numpy.savez, with arrays of numbers only"
+            f"{path}: cannot be read as .npz ({reason}); write it with numpy.savez, with arrays of numbers only"
         ) from error
     if missing:
         raise DataError(f"{path}: lacks {' and '.join(missing)}; save the arrays {', '.join(names)}")
@@ -54,6 +55,21 @@ def read_npz(path: Path) -> Examples:
         )
     classes = _count_classes(path, y_train, y_test)
     return Examples(x_train, y_train, x_test, y_test, classes, first_80_percent(len(y_train)))
+
+
+def _bounded(archive: np.lib.npyio.NpzFile) -> None:
+    """Whether an archive holds one array a name, and no more than fits into memory.
+
+    Raises:
+        ValueError: if it does not.
+    """
+    if len(set(archive.files)) < len(archive.files):
+        raise ValueError("two arrays in it have the same name")
+    parts = [] if archive.zip is None else archive.zip.infolist()
+    claimed: int = sum(part.file_size for part in parts)
+    memory = bounded_files.memory_bytes()
+    if claimed > bounded_files.MEMORY_SHARE * memory:
+        raise ValueError(f"it claims {claimed / 1e9:,.0f} GB, and this machine has {memory / 1e9:,.0f} GB of memory")
 
 
 def _own_examples(path: Path, name: str, arrays: dict[str, np.ndarray]) -> np.ndarray:

@@ -1,12 +1,14 @@
 """A user's own arrays: taken as they are, or refused with what to mend."""
 
 import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from test_data import assert_contract
 
+from jaxhash import bounded_files
 from jaxhash.data import DataError, load
 
 RNG = np.random.default_rng(0)
@@ -107,3 +109,20 @@ def test_own_files_that_are_no_npz_are_refused(tmp_path, content):
         path.unlink()
     with pytest.raises(DataError, match="no such file" if content is None else "cannot be read as .npz"):
         load(str(path))
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("name", ["x_train.npy", "x_train"])
+def test_two_arrays_of_one_name_are_refused(tmp_path, name):
+    path = save(tmp_path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(name, npy_bytes())
+    with pytest.raises(DataError, match="two arrays in it have the same name"):
+        load(path)
+
+
+def test_more_than_fits_into_memory_is_refused_before_it_is_taken(tmp_path, monkeypatch):
+    path = save(tmp_path)
+    monkeypatch.setattr(bounded_files, "memory_bytes", lambda: 1_000)
+    with pytest.raises(DataError, match="and this machine has 0 GB of memory"):
+        load(path)
