@@ -157,11 +157,11 @@ def fit(
     num_bins = max(n, 1) if config.num_bins is None else config.num_bins
     num_seats = max(n, num_bins)
     this_fit = {
-        "key set": unfinished.digest(numbers),
-        "number of bins": num_bins,
         "method": config.method,
-        "seed": config.seed,
         "setting of the method": dataclasses.asdict(getattr(config, config.method)),
+        "seed": config.seed,
+        "number of bins": num_bins,
+        "key set": unfinished.digest(numbers),
     }
     saved = time.monotonic()
 

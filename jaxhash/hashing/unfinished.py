@@ -49,8 +49,7 @@ class Unfinished:
             raise CheckpointError(f"{states[-1]}: no state of a fit that this jaxhash can read; {mend}")
         if other := [name for name, value in fit.items() if description["fit"].get(name) != value]:
             raise CheckpointError(
-                f"{self.folder} holds what another fit has learned (another {' and '.join(other)}); give the same as "
-                f"there, {mend}"
+                f"{self.folder} holds what another fit has learned (another {other[0]}); give the same as there, {mend}"
             )
         like = {name: jax.ShapeDtypeStruct(s, np.dtype(t)) for name, (s, t) in description["arrays"].items()}
         return {name: np.asarray(array) for name, array in checkpoint.restore(states[-1], like).items()}

@@ -84,8 +84,8 @@ def test_what_another_fit_has_learned_is_neither_taken_nor_lost(tmp_path):
     for keys, config, what in (
         (KEYS[1:], FitConfig(len(KEYS)), "key set"),
         (KEYS, FitConfig(4000), "number of bins"),
-        (KEYS, CONFIGS["latent"], "method and setting of the method"),
-        (KEYS, FitConfig(seed=1), "key set and seed"),
+        (KEYS, CONFIGS["latent"], "method"),
+        (KEYS, FitConfig(seed=1), "seed"),
     ):
         with (
             pytest.raises(CheckpointError, match=rf"holds what another fit has learned \(another {what}\)"),
