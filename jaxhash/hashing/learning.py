@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import UInt64
+from jaxtyping import Array, UInt64
 
 from jaxhash.hashing import latent, sharded, single
 from jaxhash.hashing.latent import Groups, LatentConfig, SearchState
@@ -62,13 +62,13 @@ def learn_sharded(config: ShardedConfig, task: Task, learner: Learner) -> Sharde
     """
     shards = cut(task.numbers, task.num_seats, config.keys_per_shard)
     count = int(shards.num_shards)
-    learned = learner.learned or {
+    fresh = {
         "weights": np.zeros((count, config.inputs, config.outputs), np.int8),
         "attempts": np.zeros(count, np.uint8),
         "collisions": np.maximum(np.asarray(shards.sizes).astype(np.int32) - 1, 0),
         "trained": np.zeros(count, bool),
     }
-    learned = {name: np.array(array) for name, array in learned.items()}
+    learned = _begun(learner.learned, fresh)
     open_shards = np.flatnonzero(~learned["trained"])
     lanes = _LANES.get(learner.devices[0].platform, _LANES_ON_ACCELERATORS)
     dealt = deal(open_shards, shares(len(open_shards), learner.devices, lanes))
@@ -118,16 +118,17 @@ def learn_latent(config: LatentConfig, task: Task, learner: Learner) -> Latent:
     shards = cut(task.numbers, task.num_seats, config.keys_per_shard)
     count, leaves = int(shards.num_shards), config.leaves
     sizes = np.asarray(shards.sizes)
-    learned = learner.learned or {
+    fresh = {
         "splits": np.zeros(count, np.int32),
         "latents": np.zeros((leaves, count), np.int32),
         "waiting": sizes > 0,
         "in_leaves": np.zeros(1, bool),
-        # Of the waiting shards, or of their leaves; -1 where it is not known yet.
-        "found": np.full(int((sizes > 0).sum()), -1, np.int32),
-        "tried": np.zeros(1, np.int64),
+        "tried": np.zeros(1, np.int32),
     }
-    learned = {name: np.array(array) for name, array in learned.items()}
+    learned = _begun(learner.learned, fresh)
+    # Of the waiting shards, or of their leaves; -1 where it is not known yet.
+    groups_open = int(learned["waiting"].sum()) * (leaves if learned["in_leaves"][0] else 1)
+    learned |= _begun(learner.learned, {"found": np.full(groups_open, -1, np.int32)})
     splits, latents, waiting, in_leaves, tried = (
         learned[name] for name in ("splits", "latents", "waiting", "in_leaves", "tried")
     )
@@ -211,11 +212,15 @@ def learn_single(config: SingleConfig, task: Task, learner: Learner) -> Single:
     policy = single.start(config, task.num_seats, task.seed)
     if n == 0:
         return policy
-    best, fewest, begin = policy, n, 0
-    if learner.learned is not None:
-        best = policy._replace(output=np.array(learner.learned["best"]))
-        policy = policy._replace(output=np.array(learner.learned["output"]))
-        fewest, begin = int(learner.learned["fewest"][0]), int(learner.learned["iteration"][0])
+    fresh = {
+        "output": policy.output,
+        "best": policy.output,
+        "fewest": np.array([n], np.int32),
+        "iteration": np.zeros(1, np.int32),
+    }
+    begun = _begun(learner.learned, fresh)
+    policy, best = (policy._replace(output=begun[name]) for name in ("output", "best"))
+    fewest, begin = int(begun["fewest"][0]), int(begun["iteration"][0])
     prints = np.stack([task.numbers >> np.uint64(32), task.numbers], 1).astype(np.uint32)
     units = jax.jit(single.hidden_units)(policy, prints)
     most_likely, train = jax.jit(single.most_likely), jax.jit(single.train)
@@ -226,12 +231,27 @@ def learn_single(config: SingleConfig, task: Task, learner: Learner) -> Single:
             best, fewest = policy, collisions
 
         now = {"output": policy.output, "best": best.output}
-        now |= {"fewest": np.array([fewest]), "iteration": np.array([iteration])}
+        now |= {"fewest": np.array([fewest], np.int32), "iteration": np.array([iteration], np.int32)}
         learner.watch(iteration, fewest, partial(jax.tree.map, np.asarray, now))
         if collisions == 0 or iteration == config.iterations:
             break
         policy = train(policy, units, bins)
     return best
+
+
+def _begun(learned: Learned | None, fresh: Mapping[str, Array | np.ndarray]) -> dict[str, np.ndarray]:
+    """What was learned, to be gone on with: arrays like these, which are what it begins with.
+
+    Raises:
+        ValueError: if it does not fit.
+    """
+    if learned is None:
+        return {name: np.asarray(array) for name, array in fresh.items()}
+    for name, array in fresh.items():
+        found = learned.get(name)
+        if found is None or (found.shape, found.dtype) != (array.shape, array.dtype):
+            raise ValueError(f"what is kept of an unfinished fit does not fit it ({name}); delete it to begin anew")
+    return {name: np.array(learned[name]) for name in fresh}
 
 
 @cache

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Int32
@@ -156,13 +156,15 @@ def fit(
     n = len(numbers)
     num_bins = max(n, 1) if config.num_bins is None else config.num_bins
     num_seats = max(n, num_bins)
-    this_fit = {
-        "method": config.method,
-        "setting of the method": dataclasses.asdict(getattr(config, config.method)),
-        "seed": config.seed,
-        "number of bins": num_bins,
-        "key set": unfinished.digest(numbers),
-    }
+    this_fit: dict[str, Any] = {}
+    if kept is not None:
+        this_fit = {
+            "method": config.method,
+            "setting of the method": dataclasses.asdict(getattr(config, config.method)),
+            "seed": config.seed,
+            "number of bins": num_bins,
+            "key set": unfinished.digest(numbers),
+        }
     saved = time.monotonic()
 
     def watch(steps: int, collisions: int, learned: Callable[[], Learned]) -> None:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhash import run_lock
+from jaxhash import checkpoint, run_lock
 from jaxhash.checkpoint import CheckpointError
 from jaxhash.hashing import side_by_side
 from jaxhash.hashing.key_source import KeyFile
@@ -103,6 +103,20 @@ def test_what_another_fit_has_learned_is_neither_taken_nor_lost(tmp_path):
     with opened(folder) as kept:
         np.testing.assert_array_equal(np.sort(fit(KEYS, kept=kept)(KEYS)), np.arange(len(KEYS)))
     assert not folder.exists()
+
+
+def test_a_state_that_does_not_fit_is_refused(tmp_path):
+    for method, config in CONFIGS.items():
+        report, stop = stopped_after(1)
+        with pytest.raises(Interrupted), opened(tmp_path / method) as kept:
+            fit(KEYS[:400], config, report, kept=kept, stop=stop)
+        with opened(tmp_path / method) as kept:
+            fit_of = checkpoint.describe(tmp_path / method / "state-1")["fit"]
+            learned = kept.load(fit_of)
+            for name, array in learned.items():
+                kept.save({**learned, name: np.concatenate([array, array[:1]])}, fit_of)
+                with pytest.raises(ValueError, match=rf"does not fit it \({name}\)"):
+                    fit(KEYS[:400], config, kept=kept)
 
 
 def test_keys_of_a_file_are_not_kept(tmp_path, monkeypatch):
