@@ -106,11 +106,15 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
             for one in told
         ]
         results = []
-        for process in running:
-            printed, said = process.communicate()
-            if process.returncode:
-                raise RuntimeError(f"{case} ended with {process.returncode}: {said.strip().splitlines()[-1:]}")
-            results.append(json.loads(printed.splitlines()[-1]))
+        try:
+            for process in running:
+                printed, said = process.communicate()
+                if process.returncode:
+                    raise RuntimeError(f"{case} ended with {process.returncode}: {said.strip().splitlines()[-1:]}")
+                results.append(json.loads(printed.splitlines()[-1]))
+        finally:
+            for process in running:
+                process.kill()
     slowest = max(results, key=lambda result: result["seconds"])
     return {**slowest, **case, "peak_bytes": max(result["peak_bytes"] for result in results)}
 

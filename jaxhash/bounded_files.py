@@ -10,20 +10,25 @@ import json
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 MEMORY_SHARE = 0.5
 """Share of the machine's memory that may be taken for what one file or folder claims."""
-# "[[],[],[],": 56 bytes for a list and 8 for its place, of 3 bytes.
-_MEMORY_PER_BYTE_OF_JSON = 22
+# "[[[": 88 bytes for each list of one, which has room for four, of 2 bytes with its end.
+_MEMORY_PER_BYTE_OF_JSON = 44
+_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 def memory_bytes() -> int:
-    """The machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    """The machine's memory, or what its container may take of it."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in _CGROUP_LIMITS:
+        with suppress(OSError, ValueError):  # there is none, or it is "max"
+            limits.append(int(path.read_text()))
+    return min(limits)
 
 
 def most_bytes_of_json() -> int:

@@ -4,7 +4,7 @@
     jaxhash hash my.hash other.txt             one bin a line, in the order of the lines
     jaxhash info my.hash                       what it is, and what it costs
     jaxhash export my.hash my.zip              one file that runs without this package, and that `hash` takes too
-    jaxhash status runs/x                      how a sweep stands, while it runs or afterwards
+    jaxhash status runs/x                      how a sweep stands, while it runs or afterwards; or a fit, by its --out
 
 Exit status: 0 done; 1 the keys, a folder or a value cannot be used; 2 the command line is wrong; 3 keys still collide,
 the best function was saved; 130 Ctrl-C, 143 SIGTERM, the same command goes on; 141 the reader of the output went away.
@@ -12,6 +12,7 @@ the best function was saved; 130 Ctrl-C, 143 SIGTERM, the same command goes on; 
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -26,7 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxhash import device_memory, signals, status, tensorboard
-from jaxhash.hashing import export, hasher, key_lines, keys, perfect, unfinished
+from jaxhash.hashing import export, fit_log, hasher, key_lines, keys, perfect, unfinished
 from jaxhash.hashing.key_lines import Flat
 from jaxhash.hashing.key_source import KeyFile, spooled
 from jaxhash.hashing.latent import LatentConfig
@@ -112,13 +113,14 @@ class Export(_Compiles):
 
 @dataclass(frozen=True)
 class StatusOf:
-    """Say how a sweep stands: models done, epochs, loss, speed, time left, and whether a process works on it."""
+    """Say how a sweep stands (models done, epochs, loss, speed, time left), or a fit, and whether a process works on
+    it."""
 
     run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DIR")]
-    """Folder of the sweep, in progress or finished. It is only read."""
+    """Folder of the sweep, in progress or finished, or --out of a fit in progress. It is only read."""
     tensorboard: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """Write what the log says so far into this new folder too, as scalars for TensorBoard; needs tensorboardX
-    (pip install "jaxhash[tensorboard]")."""
+    """Write what the log of a sweep says so far into this new folder too, as scalars for TensorBoard; needs
+    tensorboardX (pip install "jaxhash[tensorboard]")."""
 
 
 Command = (
@@ -175,46 +177,20 @@ def _keep_compiled(folder: Path) -> None:
 
 
 def _fit(command: Fit) -> int:
-    if command.out.exists():
-        raise FileExistsError(f"{command.out} exists; give another folder as --out, or delete it first")
+    _refuse_existing(command.out)
     there = next(folder for folder in command.out.absolute().parents if folder.exists())
     if not os.access(there, os.W_OK):
         raise PermissionError(f"{there} cannot be written to; give another folder as --out")
     config = FitConfig(command.bins, command.method, command.seed, command.sharded, command.single, command.latent)
     began = time.monotonic()
-    exit_status = OK
     with (
-        ExitStack() as stack,
         _Display() as display,
         signals.requests(lambda: display.say("Stopping after the step under way ...")) as asked,
         device_memory.explained(OUT_OF_MEMORY),
     ):
-        source: KeyFile | list[bytes]
-        if command.keys == STDIN:
-            source = stack.enter_context(spooled(sys.stdin.buffer))
-        elif command.keys not in keys.KEY_SETS and Path(command.keys).exists():
-            source = KeyFile(Path(command.keys))
-            if not source.path.is_file():  # a pipe, which can be read once only
-                source = stack.enter_context(spooled(stack.enter_context(source.path.open("rb"))))
-        else:
-            source = keys.load_keys(command.keys)
         try:
-            with unfinished.opened(_unfinished(command.out)) as kept:
-                try:
-                    found = perfect.fit(
-                        source,
-                        config,
-                        display.update,
-                        drop_duplicates=command.drop_duplicates,
-                        mesh=command.mesh,
-                        kept=kept,
-                        stop=asked.stop,
-                    )
-                except NotPerfect as error:
-                    found, exit_status = error.hasher, NOT_PERFECT
-                    display.say(f"Not perfect: {error}.")
-                found.save(command.out)
-        except Interrupted:
+            found, exit_status = _learn(command, config, display, asked.stop)
+        except (Interrupted, KeyboardInterrupt):
             display.say(f"Interrupted. {_what_is_kept(command.out)}")
             return asked.status
     size = "" if not found.num_keys else f", {found.bits_per_key:.1f} bits per key"
@@ -224,6 +200,49 @@ def _fit(command: Fit) -> int:
         f"{time.monotonic() - began:.1f} s: {kind} saved in {command.out}"
     )
     return exit_status
+
+
+def _learn(command: Fit, config: FitConfig, display: "_Display", stop: threading.Event) -> tuple[hasher.Hasher, int]:
+    """The function, once it is saved, and the exit status."""
+
+    def copied(_: int) -> None:
+        if stop.is_set():
+            raise Interrupted(saved=False)
+
+    exit_status = OK
+    with ExitStack() as stack:
+        source: KeyFile | list[bytes]
+        if command.keys == STDIN:
+            source = stack.enter_context(spooled(sys.stdin.buffer, copied))
+        elif command.keys not in keys.KEY_SETS and Path(command.keys).exists():
+            source = KeyFile(Path(command.keys))
+            if not source.path.is_file():  # a pipe, which can be read once only
+                source = stack.enter_context(spooled(stack.enter_context(source.path.open("rb")), copied))
+        else:
+            source = keys.load_keys(command.keys)
+        kept = stack.enter_context(unfinished.opened(_unfinished(command.out)))
+        _refuse_existing(command.out)  # another process may have made it meanwhile
+        report = stack.enter_context(fit_log.opened(kept.folder, command.method, display.update))
+        try:
+            found = perfect.fit(
+                source,
+                config,
+                report,
+                drop_duplicates=command.drop_duplicates,
+                mesh=command.mesh,
+                kept=kept,
+                stop=stop,
+            )
+        except NotPerfect as error:
+            found, exit_status = error.hasher, NOT_PERFECT
+            display.say(f"Not perfect: {error}.")
+        found.save(command.out)
+    return found, exit_status
+
+
+def _refuse_existing(out: Path) -> None:
+    if out.exists():
+        raise FileExistsError(f"{out} exists; give another folder as --out, or delete it first")
 
 
 def _unfinished(out: Path) -> Path:
@@ -283,6 +302,9 @@ def _info(command: Info) -> int:
 
 
 def _status(command: StatusOf) -> int:
+    of_fit = command.run if command.run.name.endswith(UNFINISHED) else _unfinished(command.run)
+    if of_fit.exists():
+        return _print_rows(fit_log.table(of_fit))
     rows = status.table(command.run, status.status(command.run))
     if command.tensorboard is not None:
         written = tensorboard.write_scalars(command.run, command.tensorboard)

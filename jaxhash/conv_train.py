@@ -9,6 +9,7 @@ same reason networks of several seeds are trained one after the other: `jax.vmap
 ones, 3 to 4 times slower a network, and `lax.map` is a loop again (bench/conv_seeds.py).
 """
 
+import hashlib
 import shutil
 import threading
 import time
@@ -183,7 +184,7 @@ def fit(
 
     Args:
         network: see `convnets.build`.
-        config: how it is trained. A folder must be continued with the configuration, key and data it was begun with.
+        config: how it is trained.
         key: decides initialisation, order, movements and dropout.
         x: images of the training examples.
         y: their labels.
@@ -193,13 +194,15 @@ def fit(
         stop: set it to stop after the steps under way.
 
     Raises:
-        ValueError: if the examples do not fill a batch.
+        ValueError: if the examples do not fill a batch, or the folder holds saves of another network, configuration,
+            key or data (CheckpointError).
         OSError: if the training cannot be saved; the same call continues it.
     """
     stop = stop or threading.Event()
     steps = config.as_of_mlps().steps_per_epoch(len(x))
     init, advance = _programs(network, config, steps, x.shape[1:])
-    state, history = _resume(folder, init, key, config.epochs)
+    of = _identity(network, config, key, x, y)
+    state, history = _resume(folder, of, init, key, config.epochs)
     images, labels = jnp.asarray(x), jnp.asarray(y)
     step, total, calls = int(state.step), config.epochs * steps, steps_a_call(steps)
     saved = time.monotonic()
@@ -212,9 +215,9 @@ def fit(
             kept[epoch] += np.asarray(new).sum() / steps
         report(step, record)
         if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-            _save(folder, step, state, history)
+            _save(folder, of, step, state, history)
             saved = time.monotonic()
-    _save(folder, step, state, history)
+    _save(folder, of, step, state, history)
     return Fit(state, history, step == total)
 
 
@@ -237,28 +240,44 @@ def _squared_kernels(params: Any) -> Float[Array, ""]:
     return sum((jnp.square(leaf).sum() for path, leaf in leaves if path[-1].key == "kernel"), jnp.zeros(()))
 
 
-def _save(folder: Path, step: int, state: ConvState, history: Record) -> None:
+def _identity(network: ConvNet, config: ConvTrainConfig, key: Array, x: np.ndarray, y: np.ndarray) -> str:
+    """What tells this training from any other."""
+    digest = hashlib.sha256(repr((network, config, np.asarray(jax.random.key_data(key)).tolist(), x.shape)).encode())
+    for array in (x, y):
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _save(folder: Path, of: str, step: int, state: ConvState, history: Record) -> None:
     path = folder / f"step-{step}"
     if path.exists():
         return
     # Leaves only: some of the optimiser's containers are empty, and Orbax keeps no empty ones.
-    checkpoint.save(path, jax.tree.leaves((state, history)), {"step": step})
+    checkpoint.save(path, jax.tree.leaves((state, history)), {"of": of, "step": step})
     for _, older in _saves(folder):
         if older != path:
             shutil.rmtree(older, ignore_errors=True)
 
 
-def _resume(folder: Path, init: Callable[[Array], ConvState], key: Array, epochs: int) -> tuple[ConvState, Record]:
+def _resume(
+    folder: Path, of: str, init: Callable[[Array], ConvState], key: Array, epochs: int
+) -> tuple[ConvState, Record]:
     nothing: Any = np.zeros(epochs, np.float32)
     start = Record(nothing, nothing.copy())
     abstract, tree = jax.tree.flatten((jax.eval_shape(init, key), start))
     for _, path in sorted(_saves(folder), reverse=True):
         try:
-            state, history = jax.tree.unflatten(tree, checkpoint.restore(path, abstract))
-            return state, jax.tree.map(np.array, history)
+            said = checkpoint.describe(path).get("of", of)  # saves of before this was noted do not say it
+            saved = checkpoint.restore(path, abstract) if said == of else None
         except checkpoint.CheckpointError:
             # Only time is lost: an older one serves, or the start.
             continue
+        if saved is None:
+            raise checkpoint.CheckpointError(
+                f"{path}: holds another training (its network, configuration, key or data differ); give another folder"
+            )
+        state, history = jax.tree.unflatten(tree, saved)
+        return state, jax.tree.map(np.array, history)
     return init(key), start
 
 

@@ -57,10 +57,7 @@ def held(folder: Path) -> Iterator[None]:
         InUse: if another process does; nothing was changed.
         OSError: if the lock is no file that can be written to.
     """
-    # A link from a stranger's folder might lead to a file of one's own, which would be emptied; a pipe has no lock.
-    flags = os.O_NOFOLLOW | os.O_NONBLOCK
-    with open(folder / LOCK, "a+", opener=lambda name, mode: os.open(name, mode | flags, 0o666)) as file:
-        _take(file, folder)
+    with _taken(folder) as file:
         file.truncate(0)
         file.write(json.dumps(_myself()._asdict()))
         file.flush()
@@ -90,6 +87,19 @@ def holder(folder: Path) -> Holder | None:
             return None
     except FileNotFoundError:
         return None
+
+
+@contextmanager
+def _taken(folder: Path) -> Iterator[IO[str]]:
+    # A link from a stranger's folder might lead to a file of one's own, which would be emptied; a pipe has no lock.
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK
+    while True:
+        with open(folder / LOCK, "a+", opener=lambda name, mode: os.open(name, mode | flags, 0o666)) as file:
+            _take(file, folder)
+            # Whoever had it before may have deleted it: then it keeps nobody else out.
+            if os.fstat(file.fileno()).st_nlink:
+                yield file
+                return
 
 
 def _take(file: IO[str], folder: Path) -> None:

@@ -64,7 +64,7 @@ def opened(
     Raises:
         OSError: if the log cannot be written.
     """
-    log = _Log(_path(out, process))
+    log = Log(_path(out, process))
     try:
         steps = config.train.steps_per_epoch(examples)
         log.write(
@@ -106,21 +106,39 @@ def events(out: Path, process: int = 0) -> list[dict[str, Any]]:
     for line in lines:
         with suppress(ValueError, RecursionError):
             event = json.loads(line)
-            if isinstance(event, dict) and {"event", "time", "seconds"} <= event.keys():
+            if isinstance(event, dict) and {"event", "time", "seconds"} <= event.keys() and _is_time(event["time"]):
                 found.append(event)
     return found
 
 
+def logs(out: Path) -> dict[int, list[dict[str, Any]]]:
+    """What the log of each process that ever worked on a run says so far; that of process 0 first.
+
+    Raises:
+        OSError: as `events`.
+    """
+    others = [int(path.stem[4:]) for path in out.glob("log-*.jsonl") if path.stem[4:].isdecimal()]
+    return {process: events(out, process) for process in (0, *sorted(others))}
+
+
 def since_start(out: Path) -> list[list[dict[str, Any]]]:
     """What each of the processes that worked on a run last has logged since it began, the first process first."""
-    first = _since_start(events(out))
-    processes = first[0].get("processes", 1) if first else 1
+    logged = {process: _since_start(said) for process, said in logs(out).items()}
+    processes = logged[0][0].get("processes", 1) if logged[0] else 1
     # A process of an earlier run that had more of them may have left a log too.
-    others = [int(path.stem[4:]) for path in out.glob("log-*.jsonl") if path.stem[4:].isdecimal()]
-    return [
-        first,
-        *(_since_start(events(out, i)) for i in sorted(others) if isinstance(processes, int) and i < processes),
-    ]
+    return [said for process, said in logged.items() if process == 0 or _is_below(process, processes)]
+
+
+def _is_below(process: int, processes: Any) -> bool:
+    return isinstance(processes, int) and process < processes
+
+
+def _is_time(said: Any) -> bool:
+    try:
+        datetime.fromisoformat(said)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _since_start(logged: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -131,12 +149,22 @@ def _path(out: Path, process: int) -> Path:
     return out / (f"log-{process}.jsonl" if process else LOG)
 
 
+def ago(then: str, now: datetime | None = None) -> str:
+    """How long ago a line was written, for people; `now` by default is now."""
+    try:
+        seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(then)).total_seconds()
+    except (ValueError, TypeError):
+        return "at a time that cannot be read"
+    # The clock may have been set back since.
+    return f"{seconds:,.0f} s ago" if seconds >= 0 else "in the future, by this clock"
+
+
 def models_of(task: Task) -> int:
     """How many models a task trains."""
     return len(task.repeats) * len(task.block.widths)
 
 
-def _logging(log: "_Log", steps_per_epoch: int, logged: set[tuple[Any, Any]], report: Report) -> Report:
+def _logging(log: "Log", steps_per_epoch: int, logged: set[tuple[Any, Any]], report: Report) -> Report:
     """`logged`: the tasks and epochs that have a line already; a run that is continued reports again what is done."""
     lock = threading.Lock()
     spoke: dict[str, float] = {}
@@ -184,7 +212,7 @@ def _logging(log: "_Log", steps_per_epoch: int, logged: set[tuple[Any, Any]], re
     return both
 
 
-class _Log:
+class Log:
     """The file, open to be added to."""
 
     def __init__(self, path: Path) -> None:

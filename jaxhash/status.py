@@ -4,7 +4,7 @@ Nothing is changed there, and a process that works in it is not disturbed.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def table(out: Path, found: Status, now: datetime | None = None) -> dict[str, st
     if found.seconds_left is not None:
         rows["left"] = f"about {found.seconds_left:,.0f} s, less where models stop early"
     if found.last_sign is not None:
-        rows["last sign"] = f"{found.last_sign} ({_ago(found.last_sign, now or datetime.now(UTC))})"
+        rows["last sign"] = f"{found.last_sign} ({run_log.ago(found.last_sign, now)})"
     return rows
 
 
@@ -125,12 +125,3 @@ def _reached(out: Path, task: Task, saved: list[int | None], epochs: int, logs: 
     kept = [int(path.name.split("-")[1]) for path in partial.glob("epoch-*")]
     logged = [e["epoch"] for log in logs for e in log if e.get("task") == task.name and "epoch" in e]
     return min(max([0, *kept, *logged, *(epoch for epoch in saved if epoch is not None)]), epochs)
-
-
-def _ago(then: str, now: datetime) -> str:
-    try:
-        seconds = (now - datetime.fromisoformat(then)).total_seconds()
-    except (ValueError, TypeError):
-        return "at a time that cannot be read"
-    # The clock may have been set back since.
-    return f"{seconds:,.0f} s ago" if seconds >= 0 else "in the future, by this clock"

@@ -3,8 +3,11 @@
 Needs `pip install "jaxhash[tensorboard]"` (tensorboardX); nothing else does.
 """
 
+import itertools
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from jaxhash import run_log
 
@@ -29,8 +32,8 @@ def write_scalars(out: Path, folder: Path) -> int:
 
     Args:
         out: folder of the run.
-        folder: new folder for the event files: one below it for each task, with epochs for steps, and the speed of
-            all of them, by model-steps, in itself.
+        folder: new folder for the event files: one below it for each task, with epochs for steps; the speed, by
+            model-steps, in itself, and that of process 1, if several worked on the run, in `process-1`.
 
     Returns:
         How many scalars were written.
@@ -48,17 +51,21 @@ def write_scalars(out: Path, folder: Path) -> int:
     if folder.exists():
         raise TensorBoardError(f"{folder} exists; give a new folder, or delete it first")
     written = 0
-    events = run_log.events(out)
-    for task in [None, *dict.fromkeys(event["task"] for event in events if "task" in event)]:
-        with SummaryWriter(str(folder if task is None else folder / task)) as writer:
-            for event in events:
-                when = datetime.fromisoformat(event["time"]).timestamp()
-                if task is None and {SPEED, "model_steps"} <= event.keys():
-                    writer.add_scalar(SPEED, event[SPEED], event["model_steps"], when)
-                    written += 1
-                elif task is not None and event.get("task") == task and "epoch" in event:
-                    for name, tag in BY_EPOCH.items():
-                        if event.get(name) is not None:
-                            writer.add_scalar(tag, event[name], event["epoch"], when)
-                            written += 1
+
+    def write(below: Path, scalars: Iterable[tuple[str, float | int, int, dict[str, Any]]]) -> None:
+        nonlocal written
+        with SummaryWriter(str(below)) as writer:
+            for tag, value, step, event in scalars:
+                writer.add_scalar(tag, value, step, datetime.fromisoformat(event["time"]).timestamp())
+                written += 1
+
+    logs = run_log.logs(out)
+    for process, events in logs.items():
+        speeds = [(SPEED, e[SPEED], e["model_steps"], e) for e in events if {SPEED, "model_steps"} <= e.keys()]
+        write(folder / f"process-{process}" if process else folder, speeds)
+    everything = list(itertools.chain(*logs.values()))
+    for task in dict.fromkeys(event["task"] for event in everything if "task" in event):
+        of_task = [event for event in everything if event.get("task") == task and "epoch" in event]
+        told = {(tag, e["epoch"]): (tag, e[n], e["epoch"], e) for e in of_task for n, tag in BY_EPOCH.items() if n in e}
+        write(folder / task, [scalar for scalar in told.values() if scalar[1] is not None])
     return written

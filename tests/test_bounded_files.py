@@ -58,14 +58,24 @@ def test_json_that_is_none_or_too_much(tmp_path, text):
         bounded_files.read_json(path)
 
 
-def test_json_takes_no_more_memory_than_is_reckoned_with():
-    text = "[" + "[]," * 100_000 + "[]]"
+@pytest.mark.parametrize(("one", "share"), [("[]", 0.4), ("{}", 0.4), ("[" * 500 + "]" * 500, 0.9)])
+def test_json_takes_no_more_memory_than_is_reckoned_with(one, share):
+    text = "[" + f"{one}," * (300_000 // len(one)) + "[]]"
     tracemalloc.start()
     value = json.loads(text)
     taken = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(value) == 100_001
-    assert 0.5 < taken / len(text) / bounded_files._MEMORY_PER_BYTE_OF_JSON <= 1.1
+    assert len(value) == 300_000 // len(one) + 1
+    assert share < taken / len(text) / bounded_files._MEMORY_PER_BYTE_OF_JSON <= 1.1
+
+
+def test_the_memory_is_what_the_container_may_take(tmp_path, monkeypatch):
+    monkeypatch.setattr(bounded_files, "_CGROUP_LIMITS", (tmp_path / "none", tmp_path / "max", tmp_path / "limit"))
+    (tmp_path / "max").write_text("max\n")
+    (tmp_path / "limit").write_text(f"{2**60}\n")
+    assert bounded_files.memory_bytes() == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    (tmp_path / "limit").write_text("123456789\n")
+    assert bounded_files.memory_bytes() == 123456789
 
 
 def test_digests(tmp_path):

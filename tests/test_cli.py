@@ -110,7 +110,7 @@ def test_a_signal_while_fitting_keeps_what_was_learned(tmp_path, capfd, number, 
         f"Interrupted. What was learned is kept in {kept}; the same command goes on from there."
     )
     assert list(tmp_path.iterdir()) == [kept]
-    assert sorted(path.name for path in kept.iterdir()) == [".lock", "state-1"]
+    assert sorted(path.name for path in kept.iterdir()) == [".lock", "log.jsonl", "state-1"]
     assert checkpoint.describe(kept / "state-1")["fit"]["method"] == "sharded"
     # What is there is another fit's: neither taken nor lost.
     assert cli.run(cli.Fit("english", tmp_path / "x")) == cli.BAD_INPUT

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxhash.augment import AugmentConfig
+from jaxhash.checkpoint import CheckpointError
 from jaxhash.conv_train import ConvTrainConfig, fit, make_train
 from jaxhash.convnets import VGG, as_images
 from jaxhash.train import epoch_order
@@ -95,6 +96,8 @@ def test_an_interrupted_training_ends_as_one_that_was_not(examples, trained, tmp
     first = fit(NETWORK, CONFIG, KEY, *examples, tmp_path, report=interrupt, stop=stop)
     assert not first.finished
     assert [path.name for path in tmp_path.iterdir()] == ["step-6"]
+    with pytest.raises(CheckpointError, match="step-6: holds another training"):
+        fit(NETWORK, CONFIG, jax.random.key(99), *examples, tmp_path)
     (tmp_path / "step-7").mkdir()  # damaged: the one before serves
     (tmp_path / "step-7" / "meta.json").write_text("{}")
     found = fit(NETWORK, CONFIG, KEY, *examples, tmp_path)

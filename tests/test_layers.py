@@ -104,7 +104,7 @@ LAYERS = [
         "hashing.meta",
     ],
     ["cost", "run_log", "hashing.perfect"],
-    ["status", "sweep", "tensorboard"],
+    ["status", "sweep", "tensorboard", "hashing.fit_log"],
     ["cli", "hash_plots", "layer_properties", "variants"],
     ["effects", "phase_plots", "variant_plots"],
 ]

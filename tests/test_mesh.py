@@ -169,12 +169,12 @@ def test_more_devices_than_there_are_are_refused():
 FITS = """
 import sys
 import jax, numpy as np
-from jaxhash.hashing import learning, perfect
+from jaxhash.hashing import perfect, side_by_side
 from jaxhash.hashing.latent import LatentConfig
 from jaxhash.hashing.sharded import ShardedConfig
 
 # Few problems side by side: all devices get some of the few there are. Small programs: they are compiled for each.
-learning._LANES = learning._LATENT_LANES = {"cpu": 8}
+side_by_side.FEWEST_PROBLEMS = 8
 small = {"sharded": ShardedConfig(8, 8, 3), "latent": LatentConfig(4, 2)}
 for method, config in small.items():
     for count in (1, 2, 4, 8):

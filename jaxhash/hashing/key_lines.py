@@ -74,15 +74,16 @@ def blocks(stream: ByteStream, name: str) -> Iterator[Flat]:
     held = 0
     for block in _unpacked(stream, name):
         line_end = block.rfind(b"\n") + 1
+        first = held + (block.find(b"\n") if line_end else len(block))
+        if first > MAX_LINE_BYTES:
+            raise DataError(
+                f"{name}: a line is longer than {MAX_LINE_BYTES:,} bytes, the limit; give a file of one key a line"
+            )
         if line_end:
             yield _flat(b"".join([*begun, block[:line_end]]))
             begun, held = [], 0
         begun.append(block[line_end:])
         held += len(begun[-1])
-        if held > MAX_LINE_BYTES:
-            raise DataError(
-                f"{name}: a line is longer than {MAX_LINE_BYTES:,} bytes, the limit; give a file of one key a line"
-            )
     if held:
         last = b"".join(begun)
         yield Flat(np.frombuffer(last, np.uint8), np.zeros(1, np.int64), np.array([len(last)], np.int32))

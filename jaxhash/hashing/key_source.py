@@ -1,14 +1,13 @@
 """Where the keys of a fit come from: a list in memory, or a file that is read again whenever they are needed."""
 
-import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from jaxhash.datafiles import DataError
-from jaxhash.hashing.key_lines import ByteStream, Flat, file_blocks
+from jaxhash.hashing.key_lines import BLOCK_BYTES, ByteStream, Flat, file_blocks
 from jaxhash.hashing.keys import list_blocks, name_of
 
 
@@ -18,6 +17,10 @@ class KeyList:
 
     keys: Sequence[str | bytes]
     name: str = "keys"
+
+    def state(self) -> tuple[int, ...]:
+        """What differs if the keys have changed meanwhile."""
+        return ()
 
     def blocks(self) -> Iterator[Flat]:
         """All keys, block by block.
@@ -45,6 +48,13 @@ class KeyFile:
         """What errors call it."""
         return str(self.path) if self.called is None else self.called
 
+    def state(self) -> tuple[int, ...]:
+        """What differs if the keys have changed meanwhile; () if there is no such file."""
+        if not self.path.exists():
+            return ()
+        found = self.path.stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns
+
     def blocks(self) -> Iterator[Flat]:
         """All lines, block by block.
 
@@ -65,13 +75,19 @@ KeySource = KeyList | KeyFile
 
 
 @contextmanager
-def spooled(stream: ByteStream) -> Iterator[KeyFile]:
+def spooled(stream: ByteStream, tell: Callable[[int], None] = lambda copied: None) -> Iterator[KeyFile]:
     """What a stream holds as a file, which can be read more than once; gone at the end.
+
+    Args:
+        stream: read to its end.
+        tell: called now and then with how many bytes have been copied.
 
     Raises:
         OSError: if there is no room for it where temporary files are (`TMPDIR`).
     """
     with tempfile.NamedTemporaryFile(prefix="jaxhash-keys-") as file:
-        shutil.copyfileobj(stream, file)
+        while block := stream.read(BLOCK_BYTES):
+            file.write(block)
+            tell(file.tell())
         file.flush()
         yield KeyFile(Path(file.name), name_of(stream))

@@ -167,15 +167,6 @@ def tokenize(keys: Iterable[str | bytes], length: int | None = None) -> Tokens:
     return Tokens(np.where(np.arange(width) < lengths[:, None], characters, np.uint8(0)), lengths)
 
 
-def distinct(keys: Sequence[bytes], *, drop_duplicates: bool = False) -> list[bytes]:
-    """The keys in their order, each once.
-
-    Raises:
-        ValueError: if keys repeat and `drop_duplicates` is not set.
-    """
-    return _distinct(keys, drop_duplicates, "keys", lambda i, j: f"keys[{i}] and keys[{j}]")
-
-
 def read_lines(source: str | Path | ByteStream) -> list[bytes]:
     """The lines of a file as keys, in order, repeats included; see `key_lines.py` for what a line is.
 
@@ -200,7 +191,15 @@ def read_keys(source: str | Path | ByteStream, *, drop_duplicates: bool = False)
         ValueError: if keys repeat and `drop_duplicates` is not set; names the file and two lines.
     """
     name = str(source) if isinstance(source, str | Path) else name_of(source)
-    return _distinct(read_lines(source), drop_duplicates, name, lambda i, j: f"lines {i + 1} and {j + 1}")
+    keys = read_lines(source)
+    once = list(dict.fromkeys(keys))
+    if drop_duplicates or len(once) == len(keys):
+        return once
+    seen: dict[bytes, int] = {}
+    for again, key in enumerate(keys):
+        if (first := seen.setdefault(key, again)) != again:
+            break
+    raise Repeated(name, len(keys) - len(once), len(keys), key, f"lines {first + 1} and {again + 1}")
 
 
 def name_of(stream: ByteStream) -> str:
@@ -266,19 +265,6 @@ def _dwyl() -> list[bytes]:
 
 
 KEY_SETS: dict[str, Callable[[], list[bytes]]] = {"english": _english, "dwyl": _dwyl}
-
-
-def _distinct(
-    keys: Sequence[bytes], drop_duplicates: bool, name: str, places: Callable[[int, int], str]
-) -> list[bytes]:
-    once = list(dict.fromkeys(keys))
-    if drop_duplicates or len(once) == len(keys):
-        return once
-    seen: dict[bytes, int] = {}
-    for again, key in enumerate(keys):
-        if (first := seen.setdefault(key, again)) != again:
-            break
-    raise Repeated(name, len(keys) - len(once), len(keys), key, places(first, again))
 
 
 def _shown(key: object) -> str:

@@ -46,8 +46,8 @@ class Learner(NamedTuple):
 
     devices: Sequence[jax.Device]
     watch: Callable[[int, int, Callable[[], Learned]], None]
-    """Called about five times a second with steps made, collisions left, and what tells all that has been learned so
-    far; may raise, to stop."""
+    """Called about five times a second and at the end, with steps made, collisions left, and what tells all that has
+    been learned so far, until it is called again; may raise, to stop."""
     compile_hasher: Callable[[Sharded | Latent], None]
     """Called once with an untrained policy, beside the learning."""
     learned: Learned | None
@@ -70,9 +70,9 @@ def learn_sharded(config: ShardedConfig, task: Task, learner: Learner) -> Sharde
     }
     learned = _begun(learner.learned, fresh)
     open_shards = np.flatnonzero(~learned["trained"])
-    lanes = _LANES.get(learner.devices[0].platform, _LANES_ON_ACCELERATORS)
-    dealt = deal(open_shards, shares(len(open_shards), learner.devices, lanes))
+    dealt = deal(open_shards, shares(len(open_shards), learner.devices))
     room = padded(len(dealt[0]))
+    lanes = min(_LANES.get(learner.devices[0].platform, _LANES_ON_ACCELERATORS), room)
     problems = [take(shards, some, room)._replace(num_shards=np.int32(len(some))) for some in dealt]
 
     def gathered(states: list[TrainState]) -> Learned:
@@ -92,7 +92,7 @@ def learn_sharded(config: ShardedConfig, task: Task, learner: Learner) -> Sharde
     def look(states: list[TrainState], _: int) -> bool:
         left = int(learned["collisions"][begun_trained].sum())
         left += sum(int(np.asarray(state.collisions).sum()) for state in states)
-        learner.watch(max(int(state.steps) for state in states), left, lambda: gathered(states))
+        learner.watch(_steps(states), left, lambda: gathered(states))
         return all(bool(sharded.trained(state)[: len(some)].all()) for state, some in zip(states, dealt, strict=True))
 
     begun_trained = learned["trained"].copy()
@@ -104,7 +104,8 @@ def learn_sharded(config: ShardedConfig, task: Task, learner: Learner) -> Sharde
         # The hasher's shapes are known by now: it is compiled while the learner is.
         compiled = beside.submit(learner.compile_hasher, policy())
         parts = [(sharded.start(config, some, lanes), some) for some in problems]
-        gathered(work(_train(config), parts, learner.devices, sharded.STEPS_BETWEEN_REFILLS, look))
+        states = work(_train(config), parts, learner.devices, sharded.STEPS_BETWEEN_REFILLS, look)
+        learner.watch(_steps(states), int(gathered(states)["collisions"].sum()), lambda: learned)
         compiled.result()
     return policy() if config.weight_bits == 8 else pack(policy(), config.weight_bits)
 
@@ -133,8 +134,7 @@ def learn_latent(config: LatentConfig, task: Task, learner: Learner) -> Latent:
         learned[name] for name in ("splits", "latents", "waiting", "in_leaves", "tried")
     )
     # The most groups that a round can have, so that later ones with fewer do not compile again.
-    lanes = _LATENT_LANES.get(learner.devices[0].platform, _LANES_ON_ACCELERATORS)
-    parts = shares(count, learner.devices, lanes)
+    parts = shares(count, learner.devices)
     room = padded(-(-count // parts))
 
     def find(search: Callable[..., SearchState], groups: Groups, room: int) -> None:
@@ -142,6 +142,7 @@ def learn_latent(config: LatentConfig, task: Task, learner: Learner) -> Latent:
         open_groups = np.flatnonzero(learned["found"] < 0)
         dealt = deal(open_groups, parts)
         some = [take(groups, share, room) for share in dealt]
+        lanes = min(_LATENT_LANES.get(learner.devices[0].platform, _LANES_ON_ACCELERATORS), room)
         before = int(tried[0])
 
         def gathered(states: list[SearchState]) -> Learned:
@@ -192,6 +193,7 @@ def learn_latent(config: LatentConfig, task: Task, learner: Learner) -> Latent:
             stuck = (found == latent.LIMIT).any(0)
             waiting[some], splits[some] = stuck, splits[some] + stuck
             in_leaves[0], learned["found"] = False, np.full(int(stuck.sum()), -1, np.int32)
+        learner.watch(int(tried[0]), 0, lambda: learned)
         compiled.result()
     return policy()
 
@@ -248,10 +250,14 @@ def _begun(learned: Learned | None, fresh: Mapping[str, Array | np.ndarray]) -> 
     if learned is None:
         return {name: np.asarray(array) for name, array in fresh.items()}
     for name, array in fresh.items():
-        found = learned.get(name)
+        found = learned.get(name, np.asarray(array) if array.size == 0 else None)
         if found is None or (found.shape, found.dtype) != (array.shape, array.dtype):
             raise ValueError(f"what is kept of an unfinished fit does not fit it ({name}); delete it to begin anew")
-    return {name: np.array(learned[name]) for name in fresh}
+    return {name: np.array(learned.get(name, array)) for name, array in fresh.items()}
+
+
+def _steps(states: list[TrainState]) -> int:
+    return max(int(state.steps) for state in states)
 
 
 @cache

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, NoReturn
 
 import numpy as np
 from jaxtyping import Int32
@@ -32,6 +32,8 @@ from jaxhash.hashing.unfinished import Unfinished
 
 EXAMPLES = 48
 """Keys of the key set that are saved with the hasher, to be checked when it is loaded."""
+MAX_EXAMPLE_BYTES = 2**10
+"""Longer ones are not: the description stays small."""
 SECONDS_BETWEEN_SAVES = 60.0
 _METHODS: dict[str, Callable[..., Policy]] = {
     "sharded": learn_sharded,
@@ -77,7 +79,7 @@ class Progress(NamedTuple):
     collisions: int
     """Keys - occupied bins among max(keys, bins), under the best function so far."""
     num_keys: int
-    """Keys; while they are read, those read so far."""
+    """Keys; while they are read or checked, those so far."""
 
 
 class NotPerfect(Exception):
@@ -91,7 +93,7 @@ class NotPerfect(Exception):
         self.hasher = hasher
         """The best function found; it works like any other."""
         self.collisions = collisions
-        """Keys that share a bin beyond what the number of bins makes necessary."""
+        """Keys - occupied seats, where seats are the bins, or as many as keys if these are more."""
 
 
 class Interrupted(Exception):
@@ -120,10 +122,10 @@ def fit(
 
     Args:
         keys: n different keys; n may be 0. Those of a `KeyFile` are read block by block, and may take more room than
-            there is memory: 40 to 80 bytes are needed a key, whatever its length.
+            there is memory: some 70 bytes are needed a key, whatever its length.
         config: by default, a minimal perfect hash by the sharded policy.
         report: called now and then while it reads, learns and checks, and at the end.
-        drop_duplicates: drop repeated keys, instead of refusing them.
+        drop_duplicates: drop repeated keys, instead of refusing them. Each of those is held in memory once.
         mesh: the devices of this process that learn, as `devices.places` takes them; the single policy takes the first.
         kept: an open folder (`unfinished.opened`) where once a minute, and when stopped, what has been learned is
             saved; the same fit goes on from what it finds there.
@@ -152,6 +154,7 @@ def fit(
         if stop.is_set():
             raise Interrupted(saved=kept is not None and kept.holds_something)
 
+    state_of_source = source.state()
     seed, numbers, entries = separate(source, config.seed, drop_duplicates, tell_read)
     n = len(numbers)
     num_bins = max(n, 1) if config.num_bins is None else config.num_bins
@@ -166,16 +169,27 @@ def fit(
             "key set": unfinished.digest(numbers),
         }
     saved = time.monotonic()
+    so_far: Callable[[], Learned] = dict
 
     def watch(steps: int, collisions: int, learned: Callable[[], Learned]) -> None:
-        nonlocal saved
+        nonlocal saved, so_far
         tell("fitting", steps, collisions, n)
-        due = stop.is_set() or time.monotonic() - saved > SECONDS_BETWEEN_SAVES
-        if kept is not None and due:
+        so_far = learned
+        if stop.is_set():
+            save_and_stop()
+        if kept is not None and time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
             kept.save(learned(), this_fit)
             saved = time.monotonic()
+
+    def save_and_stop() -> NoReturn:
+        if kept is not None:
+            kept.save(so_far(), this_fit)
+        raise Interrupted(saved=kept is not None)
+
+    def checked(keys: int) -> None:
+        tell("checking", 0, 0, keys)
         if stop.is_set():
-            raise Interrupted(saved=kept is not None)
+            save_and_stop()
 
     def compile_hasher(untrained: Sharded | Latent) -> None:
         like_the_result = Hasher(untrained, n, num_bins, seed)
@@ -188,37 +202,40 @@ def fit(
     learner = Learner(on, watch, compile_hasher, None if kept is None else kept.load(this_fit))
     policy = _METHODS[config.method](getattr(config, config.method), Task(numbers, num_seats, config.seed), learner)
     del numbers
-    hasher = Hasher(policy, n, num_bins, seed, dataclasses.asdict(config))
-    tell("checking", 0, 0, n)
-    occupied, examples = _check(hasher, source, entries)
-    hasher = dataclasses.replace(hasher, collisions=n - occupied, examples=examples)
-    needless = hasher.collisions - max(n - num_bins, 0)
-    tell("checking", 0, needless, n)
-    if needless:
-        raise NotPerfect(hasher, needless)
+    seats, examples = _seats(Hasher(policy, n, num_seats, seed), source, entries, checked)
+    if source.state() != state_of_source:
+        raise OSError(f"{source.name}: changed while it was read; fit again")
+    seats_taken, bins_taken = _num_distinct(seats), _num_distinct(seats % num_bins)
+    hasher = Hasher(policy, n, num_bins, seed, dataclasses.asdict(config), n - bins_taken, examples)
+    if n > seats_taken:
+        raise NotPerfect(hasher, n - seats_taken)
     return hasher
 
 
-def _check(hasher: Hasher, source: KeySource, entries: int) -> tuple[int, tuple[bytes, ...]]:
-    """How many bins the keys take, and some of the keys.
+def _seats(
+    hasher: Hasher, source: KeySource, entries: int, tell: Callable[[int], None]
+) -> tuple[Int32[np.ndarray, " entries"], tuple[bytes, ...]]:
+    """The bin of every key, and some of the keys.
 
     Raises:
         OSError: if there are not as many keys as before.
     """
-    bins = np.empty(entries, np.int32)
+    seats = np.empty(entries, np.int32)
     step = max(entries // EXAMPLES, 1)
     examples, done = [], 0
     for flat in source.blocks():
         start, done = done, done + len(flat.lengths)
         if done > entries:
             break
-        bins[start:done] = np.asarray(hasher(flat))
-        examples += [key_of(flat, i) for i in range(-start % step, done - start, step)]
+        seats[start:done] = np.asarray(hasher(flat))
+        some = range(-start % step, done - start, step)
+        examples += [key_of(flat, i) for i in some if flat.lengths[i] <= MAX_EXAMPLE_BYTES]
+        tell(done)
     if done != entries:
         raise OSError(f"{source.name}: changed while it was read; fit again")
-    return _num_distinct(bins), tuple(examples[:EXAMPLES])
+    return seats, tuple(examples[:EXAMPLES])
 
 
-def _num_distinct(bins: Int32[np.ndarray, " n"]) -> int:
-    bins.sort()
-    return int((bins[1:] != bins[:-1]).sum()) + min(len(bins), 1)
+def _num_distinct(places: Int32[np.ndarray, " n"]) -> int:
+    places.sort()
+    return int((places[1:] != places[:-1]).sum()) + min(len(places), 1)

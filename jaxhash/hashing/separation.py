@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, UInt64
 
+from jaxhash import bounded_files
 from jaxhash.hashing.batches import Places, batches, count
 from jaxhash.hashing.fingerprint import as_numbers, fingerprint
 from jaxhash.hashing.key_lines import Flat, key_of
@@ -16,6 +17,9 @@ from jaxhash.hashing.keys import Repeated
 
 SEEDS = 20
 """Seeds tried for fingerprints without a collision; for 10^9 keys one succeeds with probability 0.97."""
+MAX_KEYS = 2**31 - 1
+BYTES_PER_KEY = 16
+"""Of memory, to tell them apart."""
 _BLOCKS_UNDER_WAY = 2
 
 
@@ -46,7 +50,8 @@ def separate(
 
     Raises:
         Repeated: (a ValueError) if keys repeat and may not.
-        ValueError: if no seed serves, which for different keys has a probability next to nothing.
+        ValueError: if there are more keys than a function can have, or than the memory holds; if no seed serves, which
+            for different keys has a probability next to nothing.
     """
     for attempt in range(SEEDS):
         tried = (seed + attempt) % 2**32
@@ -54,6 +59,7 @@ def separate(
         for numbers in fingerprints(source.blocks(), tried):
             parts.append(numbers)
             entries += len(numbers)
+            _check_number(source, entries)
             tell(entries)
         ordered = np.concatenate(parts) if parts else np.empty(0, np.uint64)
         del parts
@@ -61,7 +67,7 @@ def separate(
         first = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
         if first.all():
             return Separation(tried, ordered, entries)
-        if _are_repeats(source, tried, np.unique(ordered[~first]), entries, drop_duplicates):
+        if _are_repeats(source, tried, np.unique(ordered[~first]), entries, drop_duplicates, tell):
             return Separation(tried, ordered[first], entries)
     raise ValueError(f"{SEEDS} seeds from {seed} on all give two of the keys the same fingerprint; give other keys")
 
@@ -78,6 +84,17 @@ def fingerprints(blocks: Iterable[Flat], seed: int) -> Iterator[UInt64[np.ndarra
         yield _collected(*under_way.popleft())
 
 
+def _check_number(source: KeySource, entries: int) -> None:
+    if entries > MAX_KEYS:
+        raise ValueError(f"{source.name}: more than {MAX_KEYS:,} keys, the limit; cut the key set into several")
+    needed, memory = BYTES_PER_KEY * entries, bounded_files.memory_bytes()
+    if needed > bounded_files.MEMORY_SHARE * memory:
+        raise ValueError(
+            f"{source.name}: {entries:,} keys and more take over {needed / 1e9:,.0f} GB, more than half of this "
+            f"machine's {memory / 1e9:,.0f} GB of memory; give fewer, or take a larger machine"
+        )
+
+
 def _collected(n: int, found: list[tuple[Places, Array]]) -> UInt64[np.ndarray, " keys"]:
     prints = np.empty((n, 2), np.uint32)
     for places, some in found:
@@ -89,7 +106,12 @@ _fingerprint = jax.jit(fingerprint)
 
 
 def _are_repeats(
-    source: KeySource, seed: int, shared: UInt64[np.ndarray, " shared"], entries: int, drop_duplicates: bool
+    source: KeySource,
+    seed: int,
+    shared: UInt64[np.ndarray, " shared"],
+    entries: int,
+    drop_duplicates: bool,
+    tell: Callable[[int], None],
 ) -> bool:
     """Whether keys that share a fingerprint are the same.
 
@@ -106,6 +128,7 @@ def _are_repeats(
                 repeats += 1
                 example = example or (key, source.places(before, place))
         start += len(numbers)
+        tell(start)
     if example is not None and not drop_duplicates:
         raise Repeated(source.name, repeats, entries, *example)
     return len(where) == len(shared)

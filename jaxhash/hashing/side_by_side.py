@@ -15,16 +15,20 @@ import numpy as np
 from jaxtyping import Int
 
 MIN_PROBLEMS = 2**10
+FEWEST_PROBLEMS = 2**8
+"""Not worth another part."""
 SECONDS_BETWEEN_LOOKS = 0.2
+WORK_PER_LOOK = 10.0
+"""Time spent working for each that is spent looking, at least."""
 MAX_STEPS = 2**20
 
 T = TypeVar("T")
 
 
-def shares(problems: int, devices: Sequence[jax.Device], lanes: int) -> int:
-    """How many parts so many problems are cut into, where a part has so many lanes: 1 or more."""
+def shares(problems: int, devices: Sequence[jax.Device]) -> int:
+    """How many parts so many problems are cut into: one a device, or a core of a CPU, unless problems are too few."""
     cores = len(os.sched_getaffinity(0)) if devices[0].platform == "cpu" else 1
-    return max(min(max(cores, len(devices)), -(-problems // lanes)), 1)
+    return max(min(max(cores, len(devices)), -(-problems // FEWEST_PROBLEMS)), 1)
 
 
 def deal(problems: Int[np.ndarray, " problems"], parts: int) -> list[Int[np.ndarray, " share"]]:
@@ -82,10 +86,14 @@ def work(
         # No steps: each device compiles the program once, instead of once for each of its parts.
         list(pool.map(lambda part: some(part, 0), range(min(len(parts), len(devices)))))
         steps, made = steps_at_least, 0
-        while not look(states, made):
-            before = time.monotonic()
+        while True:
+            began = time.monotonic()
+            if look(states, made):
+                return states
+            looked = time.monotonic()
             list(pool.map(lambda part, steps=steps: some(part, steps), range(len(parts))))
             made += steps
-            quick = time.monotonic() - before < SECONDS_BETWEEN_LOOKS
+            # Of very many problems a look takes its time too.
+            enough = max(SECONDS_BETWEEN_LOOKS, WORK_PER_LOOK * (looked - began))
+            quick = time.monotonic() - looked < enough
             steps = min(2 * steps, MAX_STEPS) if quick else max(steps // 2, steps_at_least)
-    return states

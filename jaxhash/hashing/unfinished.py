@@ -9,7 +9,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,15 @@ class Unfinished:
         mend = f"delete {self.folder} to begin anew, or give another --out"
         if description.get("kind") != KIND or description.get("unfinished_format") != FORMAT:
             raise CheckpointError(f"{states[-1]}: no state of a fit that this jaxhash can read; {mend}")
-        if other := [name for name, value in fit.items() if description["fit"].get(name) != value]:
+        try:
+            like = {name: jax.ShapeDtypeStruct(s, np.dtype(t)) for name, (s, t) in description["arrays"].items()}
+            begun = dict(description["fit"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CheckpointError(f"{states[-1]}: the description is not complete ({error!r}); {mend}") from None
+        if other := [name for name, value in fit.items() if begun.get(name) != value]:
             raise CheckpointError(
                 f"{self.folder} holds what another fit has learned (another {other[0]}); give the same as there, {mend}"
             )
-        like = {name: jax.ShapeDtypeStruct(s, np.dtype(t)) for name, (s, t) in description["arrays"].items()}
         return {name: np.asarray(array) for name, array in checkpoint.restore(states[-1], like).items()}
 
     def save(self, learned: Mapping[str, np.ndarray], fit: dict[str, Any]) -> None:
@@ -61,6 +65,7 @@ class Unfinished:
             OSError: if it cannot be written; what was saved before is still there.
         """
         before = self._states()
+        learned = {name: array for name, array in learned.items() if array.size}  # Orbax takes no empty ones
         description = {
             "kind": KIND,
             "unfinished_format": FORMAT,
@@ -92,9 +97,13 @@ def opened(folder: Path) -> Iterator[Unfinished]:
         InUse: (a ValueError) if another process works there.
         OSError: if it cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     finished = False
-    with run_lock.held(folder):
+    with ExitStack() as stack:
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # another fit has just ended, and removed it
+                stack.enter_context(run_lock.held(folder))
+                break
         unfinished = Unfinished(folder)
         try:
             checkpoint.remove_drafts(folder)

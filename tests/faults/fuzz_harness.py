@@ -54,7 +54,7 @@ def hasher(content: bytes, folder: Path) -> None:
         (forged / names[which]).write_bytes(content[1:])
         meta["files"][names[which]] = hashlib.sha256(content[1:]).hexdigest()
     else:
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             meta["description"] = json.loads(content[1:])
     del meta["sha256"]
     digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()

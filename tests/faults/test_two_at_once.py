@@ -104,6 +104,22 @@ def test_the_first_is_named_until_it_ends(tmp_path):
         pass
 
 
+def test_a_lock_that_was_deleted_by_the_one_before_keeps_the_next_out(tmp_path, monkeypatch):
+    """As a fit does at its end, while another waits for its turn."""
+    honest, taken = run_lock._take, []
+
+    def take(file, folder):
+        honest(file, folder)
+        if not taken:
+            (folder / run_lock.LOCK).unlink()
+        taken.append(file)
+
+    monkeypatch.setattr(run_lock, "_take", take)
+    with held(tmp_path):
+        assert holder(tmp_path).pid == os.getpid()
+    assert len(taken) == 2
+
+
 def test_one_that_says_nothing_is_respected_while_it_lives(tmp_path, other):
     with pytest.raises(InUse, match="a host that did not say"), held(tmp_path):
         pass

@@ -1,5 +1,6 @@
 """Fits that are stopped, and go on: from a list and from a file, with every method."""
 
+import errno
 import threading
 from contextlib import suppress
 
@@ -9,7 +10,7 @@ import pytest
 
 from jaxhash import checkpoint, run_lock
 from jaxhash.checkpoint import CheckpointError
-from jaxhash.hashing import side_by_side
+from jaxhash.hashing import perfect, side_by_side
 from jaxhash.hashing.key_source import KeyFile
 from jaxhash.hashing.keys import load_keys
 from jaxhash.hashing.latent import LatentConfig
@@ -46,13 +47,14 @@ def test_a_fit_that_was_stopped_again_and_again_finds_the_same(tmp_path, method)
     config, folder = CONFIGS[method], tmp_path / "unfinished"
     keys = KEYS[:400] if method == "single" else KEYS
     whole = fit(keys, config)
-    left, reports, runs = [], 1, 0
+    first_left, reports, runs = [], 1, 0
     while True:
         report, stop = stopped_after(reports)
 
-        def noting(progress, report=report):
-            if progress.stage == "fitting":
-                left.append(progress.collisions)
+        def noting(progress, report=report, told=[]):  # noqa: B006 (a new list for every function)
+            if progress.stage == "fitting" and not told:
+                told.append(progress.collisions)
+                first_left.append(progress.collisions)
             report(progress)
 
         with suppress(Interrupted), opened(folder) as kept:
@@ -61,10 +63,48 @@ def test_a_fit_that_was_stopped_again_and_again_finds_the_same(tmp_path, method)
         assert [path.name for path in folder.glob("state-*")] == [f"state-{runs + 1}"]
         reports, runs = 2 * reports, runs + 1
     assert runs >= (1 if method == "single" else 2)
+    assert first_left[-1] < first_left[0]  # the last one did not begin anew
     assert not folder.exists()
     jax.tree.map(np.testing.assert_array_equal, found.policy, whole.policy)
     assert found.examples == whole.examples
     np.testing.assert_array_equal(np.sort(found(keys)), np.arange(len(keys)))
+
+
+def test_a_fit_that_is_stopped_while_it_checks_learns_nothing_again(tmp_path):
+    stop, stages = threading.Event(), []
+
+    def report(progress):
+        stages.append(progress)
+        if progress.stage == "checking":
+            stop.set()
+
+    with pytest.raises(Interrupted) as caught, opened(tmp_path / "x") as kept:
+        fit(KEYS, CONFIGS["latent"], report, kept=kept, stop=stop)
+    assert caught.value.saved
+    stages.clear()
+    stop.clear()
+    with opened(tmp_path / "x") as kept:
+        found = fit(KEYS, CONFIGS["latent"], stages.append, kept=kept, stop=stop)
+    assert [p.collisions for p in stages if p.stage == "fitting"] == [0]
+    np.testing.assert_array_equal(np.sort(found(KEYS)), np.arange(len(KEYS)))
+
+
+def test_a_disk_that_is_full_at_the_second_save(tmp_path, monkeypatch):
+    honest, saves = checkpoint.save, []
+
+    def save(*arguments):
+        saves.append(arguments)
+        if len(saves) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        honest(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    monkeypatch.setattr(perfect, "SECONDS_BETWEEN_SAVES", 0.0)
+    with pytest.raises(OSError, match="No space"), opened(tmp_path / "x") as kept:
+        fit(KEYS, CONFIGS["sharded"], kept=kept)
+    assert [path.name for path in (tmp_path / "x").glob("state-*")] == ["state-1"]
+    with opened(tmp_path / "x") as kept:
+        np.testing.assert_array_equal(np.sort(fit(KEYS, kept=kept)(KEYS)), np.arange(len(KEYS)))
 
 
 def test_without_a_folder_nothing_is_saved(tmp_path):
@@ -134,13 +174,14 @@ def test_keys_of_a_file_are_not_kept(tmp_path, monkeypatch):
     assert (once.num_keys, once.collisions) == (3000, 0)
 
 
-def test_a_file_that_changes_meanwhile_is_told(tmp_path):
+@pytest.mark.parametrize("others", [slice(51), slice(49), slice(1, 51)])
+def test_a_file_that_changes_meanwhile_is_told(tmp_path, others):
     path = tmp_path / "words"
     path.write_bytes(b"\n".join(KEYS[:50]))
 
     def write(progress):
         if progress.stage == "fitting":
-            path.write_bytes(b"\n".join(KEYS[:51]))
+            path.write_bytes(b"\n".join(KEYS[others]))
 
     with pytest.raises(OSError, match="words: changed while it was read"):
-        fit(KeyFile(path), report=write)
+        fit(KeyFile(path), FitConfig(10), write)

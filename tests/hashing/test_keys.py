@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jaxhash.datafiles import DataError, DataFile
 from jaxhash.hashing import keys as module
-from jaxhash.hashing.keys import distinct, encode_keys, flatten, load_keys, read_keys, read_lines, tokenize, windows
+from jaxhash.hashing.keys import encode_keys, flatten, load_keys, read_keys, read_lines, tokenize, windows
 
 some_bytes = st.binary(max_size=12) | st.text(alphabet="ab\0", max_size=4).map(str.encode)
 
@@ -73,7 +73,7 @@ def test_a_str_is_its_utf8_bytes():
 
 
 def test_composed_and_decomposed_accents_are_two_keys():
-    assert distinct(encode_keys(["é", "e\u0301"])) == [b"\xc3\xa9", b"e\xcc\x81"]
+    assert encode_keys(["é", "e\u0301"]) == [b"\xc3\xa9", b"e\xcc\x81"]
 
 
 def test_a_lone_key_is_no_list_of_keys():
@@ -110,22 +110,20 @@ def test_one_long_key_among_many_does_not_fill_the_memory(monkeypatch):
         tokenize([b"x" * 333] + [b""] * 3)
 
 
-@given(st.lists(some_bytes, max_size=12))
+@given(st.lists(st.binary(max_size=3).filter(lambda key: b"\n" not in key and not key.endswith(b"\r")), max_size=12))
 @settings(max_examples=100, deadline=None)
 def test_repeats_are_refused_or_dropped(keys):
-    once = []
-    for key in keys:
-        if key not in once:
-            once.append(key)
-    assert distinct(keys, drop_duplicates=True) == once
+    content, once = b"".join(key + b"\n" for key in keys), list(dict.fromkeys(keys))
+    assume(not content.startswith(b"\x1f\x8b\x08"))
+    assert read_keys(io.BytesIO(content), drop_duplicates=True) == once
     if len(once) == len(keys):
-        assert distinct(keys) == once
+        assert read_keys(io.BytesIO(content)) == once
     else:
         with pytest.raises(ValueError, match=f"{len(keys) - len(once)} of {len(keys)} keys repeat") as raised:
-            distinct(keys)
-        first, again = map(int, re.findall(r"keys\[(\d+)\]", str(raised.value)))
+            read_keys(io.BytesIO(content))
+        first, again = map(int, re.findall(r"lines (\d+) and (\d+)", str(raised.value))[0])
         assert first < again
-        assert keys[first] == keys[again]
+        assert keys[first - 1] == keys[again - 1]
 
 
 @given(st.lists(st.tuples(st.binary(max_size=6).filter(lambda b: b"\n" not in b), st.sampled_from([b"\n", b"\r\n"]))))

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -103,9 +105,26 @@ def test_what_cannot_be_made_perfect_says_how_many_collide_and_gives_the_best(co
     with pytest.raises(NotPerfect, match=r"of 200 keys still collide") as caught:
         fit(keys, config)
     hasher, collisions = caught.value.hasher, caught.value.collisions
-    occupied = len(np.unique(np.asarray(hasher(keys))))
-    assert hasher.collisions == 200 - occupied
-    assert collisions == min(200, hasher.num_bins) - occupied > 0
+    assert hasher.collisions == 200 - len(np.unique(np.asarray(hasher(keys))))
+    # With fewer bins than keys it is a function of as many seats, dealt out to the bins in turn.
+    seats = np.asarray(dataclasses.replace(hasher, num_bins=max(hasher.num_bins, 200))(keys))
+    np.testing.assert_array_equal(seats % hasher.num_bins, hasher(keys))
+    assert collisions == 200 - len(np.unique(seats)) > 0
+
+
+def test_bins_that_are_all_occupied_but_not_evenly_are_not_perfect():
+    keys = load_keys("english", count=400)
+    with pytest.raises(NotPerfect) as caught:
+        fit(keys, FitConfig(num_bins=10, sharded=ShardedConfig(inputs=6, steps=16, attempts=1)))
+    counts = np.bincount(caught.value.hasher(keys), minlength=10)
+    assert counts.min() > 0
+    assert counts.max() - counts.min() > 1
+    assert caught.value.hasher.collisions == 390
+
+
+def test_long_keys_are_no_examples():
+    keys = ["x" * 1025, "y" * 1024, "z"]
+    assert fit(keys, FitConfig(method="latent", latent=SMALL_LATENT)).examples == (b"y" * 1024, b"z")
 
 
 def test_bad_requests_say_what_to_mend():

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxhash import bounded_files
 from jaxhash.hashing import separation
 from jaxhash.hashing.fingerprint import as_numbers, fingerprint
 from jaxhash.hashing.key_source import KeyFile, KeyList, spooled
@@ -65,6 +66,20 @@ def test_fingerprints_that_collide_are_drawn_again(alike_below, keys):
     alike_below(4 + separation.SEEDS)
     with pytest.raises(ValueError, match="20 seeds from 4 on all give two of the keys the same fingerprint"):
         separate(KeyList(keys), 4, drop_duplicates=True)
+
+
+def test_more_keys_than_can_be(monkeypatch, tmp_path):
+    (tmp_path / "bomb").write_bytes(gzip.compress(b"\n" * 1000))
+    monkeypatch.setattr(separation, "MAX_KEYS", 999)
+    with pytest.raises(ValueError, match="bomb: more than 999 keys, the limit"):
+        separate(KeyFile(tmp_path / "bomb"), 0)
+    monkeypatch.setattr(separation, "MAX_KEYS", 1000)
+    monkeypatch.setattr(bounded_files, "memory_bytes", lambda: 31_999)
+    with pytest.raises(ValueError, match=r"bomb: 1,000 keys and more take over .* give fewer"):
+        separate(KeyFile(tmp_path / "bomb"), 0)
+    monkeypatch.setattr(bounded_files, "memory_bytes", lambda: 32_000)
+    with pytest.raises(ValueError, match="999 of 1,000 keys repeat"):
+        separate(KeyFile(tmp_path / "bomb"), 0)
 
 
 def test_no_keys(tmp_path):
