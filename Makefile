@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.model_capacity
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

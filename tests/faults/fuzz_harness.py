@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import io
 import json
+import resource
 import shutil
 import sys
 from pathlib import Path
@@ -63,11 +64,14 @@ def hasher(content: bytes, folder: Path) -> None:
         load_hasher(forged)
 
 
+MOST_BYTES = 3 * 2**30
 TARGETS = {target.__name__: target for target in (idx, cifar, keys, hasher)}
 
 if __name__ == "__main__":
     name, seconds, seed, folder = sys.argv[1:]
-    options = [f"-max_total_time={seconds}", f"-seed={int(seed) + 1}", "-timeout=20", "-rss_limit_mb=3000"]
+    # Not by libFuzzer: it counts what the process that started this one has taken, too.
+    resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
+    options = [f"-max_total_time={seconds}", f"-seed={int(seed) + 1}", "-timeout=20", "-rss_limit_mb=0"]
     atheris.Setup(
         [sys.argv[0], *options, f"-artifact_prefix={folder}/", f"{folder}/corpus"],
         lambda content: TARGETS[name](content, Path(folder)),
