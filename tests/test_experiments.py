@@ -1,9 +1,7 @@
 """The commands as a person at a terminal uses them."""
 
-import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
@@ -71,21 +69,3 @@ def test_help_names_every_option_with_its_default(capfd):
     for option in ("--dataset", "--widths", "--repeats", "--seed", "--depth", "--epochs", "--batch-size", "--out"):
         assert option in text
     assert "(default: 64)" in text
-
-
-@pytest.mark.slow
-def test_ctrl_c_saves_and_the_same_command_goes_on(tmp_path):
-    arguments = ["--widths", "4", "9", "--repeats", "2", "--epochs", "120", "--patience", "120", "--out"]
-    program = [sys.executable, "-m", "experiments.model_capacity", *arguments, str(tmp_path / "run")]
-    process = subprocess.Popen(program, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "run" / "config.json").exists() and process.poll() is None:
-        time.sleep(0.05)
-    time.sleep(1.5)
-    process.send_signal(signal.SIGINT)
-    _, error = process.communicate()
-    assert process.returncode == 130, error
-    assert "the same command continues it" in " ".join(error.split())
-    assert not (tmp_path / "run" / "results.nc").exists()
-    done = subprocess.run(program, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert len(pd.read_csv(tmp_path / "run" / "results.csv")) == 4

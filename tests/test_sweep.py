@@ -201,15 +201,10 @@ sweep.run(config, Path(sys.argv[1]))
 """
 
 
-def start(out, *, epochs=24, limit=0, **more):
-    # What one process compiles the next ones need not: half of their time.
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(out.parent / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    command = [sys.executable, "-c", SMALL, out, str(epochs), str(limit)]
-    return subprocess.Popen(command, env=os.environ | ({} if limit else cache), **more)
+def start(out, *, epochs=12, limit=0, **more):
+    # Where files must not be written, compiled programs must not be either.
+    environment = os.environ | ({"JAX_ENABLE_COMPILATION_CACHE": "false"} if limit else {})
+    return subprocess.Popen([sys.executable, "-c", SMALL, out, str(epochs), str(limit)], env=environment, **more)
 
 
 @pytest.mark.slow
@@ -217,7 +212,7 @@ def test_a_sweep_killed_again_and_again_ends_bit_for_bit_as_one_left_alone(tmp_p
     assert start(tmp_path / "whole").wait() == 0
     out = tmp_path / "killed"
     moments = [
-        lambda: any((out / "partial").glob("*/epoch-1?")),  # a task half trained
+        lambda: any((out / "partial").glob("*/epoch-[4-9]")),  # a task half trained
         lambda: any((out / "partial").glob("*/.epoch-*")),  # within a save
         lambda: any((out / "tasks").glob(".repeats-*")),  # while a finished task is written
     ]
@@ -240,6 +235,7 @@ def test_a_sweep_killed_again_and_again_ends_bit_for_bit_as_one_left_alone(tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(os.getuid() == 0, reason="root has a full disk of its own to try it on: tests/faults/test_disk.py")
 def test_a_disk_that_takes_no_more_gives_one_error_and_the_run_goes_on_afterwards(tmp_path):
     """A limit on the size of files stands for the full disk; it fails every write of arrays."""
     out = tmp_path / "x"
