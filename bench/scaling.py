@@ -4,8 +4,8 @@ Devices are those that XLA makes of the CPU, and processes share its cores: more
 must lose little. Every measurement is a process of its own, so that its peak of memory is its own too. Keys are
 streamed from disk. Log-log plots show the slope.
 
-    python -m bench.scaling            # about 10 minutes on 2 cores, 10^7 keys among it
-    python -m bench.scaling --quick    # under 2 minutes
+    python -m bench.scaling            # 12 minutes on 2 cores, 10^7 keys among it
+    python -m bench.scaling --quick    # about 5
 """
 
 import json
