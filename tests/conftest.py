@@ -13,21 +13,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-# Before JAX is imported: what one process of the suite compiles, the others and those that they start find. Made by the
-# first, to which pytest-xdist's workers are children, and deleted by it.
-COMPILED = "JAX_COMPILATION_CACHE_DIR"
-MADE_HERE = None if COMPILED in os.environ else tempfile.mkdtemp(prefix="jaxhash-compiled-")
-if MADE_HERE is not None:
-    os.environ |= {
-        COMPILED: MADE_HERE,
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-
-import jaxhash  # noqa: E402
-from jaxhash import data, results, sweep  # noqa: E402
-from jaxhash.sweep import SweepConfig  # noqa: E402
-from jaxhash.train import TrainConfig  # noqa: E402
+import jaxhash
+from jaxhash import data, results, sweep
+from jaxhash.sweep import SweepConfig
+from jaxhash.train import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -48,12 +37,6 @@ class Trained:
         model = self.model(width)
         train, test = (model.codes(x).unpack() for x in (self.data.x_train, self.data.x_test))
         return np.asarray(train), np.asarray(test)
-
-
-def pytest_unconfigure() -> None:
-    """The compiled programs go."""
-    if MADE_HERE is not None:
-        shutil.rmtree(MADE_HERE, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
