@@ -240,7 +240,6 @@ def test_a_sweep_killed_again_and_again_ends_bit_for_bit_as_one_left_alone(tmp_p
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.getuid() == 0, reason="root has a full disk of its own to try it on: tests/faults/test_disk.py")
 def test_a_disk_that_takes_no_more_gives_one_error_and_the_run_goes_on_afterwards(tmp_path):
     """A limit on the size of files stands for the full disk; it fails every write of arrays."""
     out = tmp_path / "x"
