@@ -29,9 +29,11 @@ from rich.table import Table
 
 from bench import machine
 from bench.conv_codes import peak_bytes
-from jaxhash import code_analytics, code_clusters, code_distances, code_files
-from jaxhash.code_files import CodeArray, CodeFile, Layer
-from jaxhash.code_neighbours import nearest, nearest_of_other_class
+from jaxhash.codes import analytics, files
+from jaxhash.codes import clusters as code_clusters
+from jaxhash.codes import histogram as code_distances
+from jaxhash.codes.files import CodeArray, CodeFile, Layer
+from jaxhash.codes.neighbours import nearest, nearest_of_other_class
 
 LIMIT_BYTES = 4e9
 CLASSES = 100
@@ -114,18 +116,18 @@ def write(folder: Path, n: int, m: int, bits: int) -> tuple[CodeFile, CodeFile, 
     labels = random.integers(0, CLASSES, n).astype(np.int32)
     labels[n - copies :] = labels[sources]
     originals = np.empty((n - copies, layer.words), np.uint32)
-    with code_files.writing(folder / "codes.npy", n, [layer]) as append:
+    with files.writing(folder / "codes.npy", n, [layer]) as append:
         for start in range(0, n - copies, ROWS_AT_A_TIME):
             some = draw(labels[start : min(start + ROWS_AT_A_TIME, n - copies)])
             originals[start : start + len(some)] = some
             append(some)
         append(originals[sources])
     query_labels = random.integers(0, CLASSES, m).astype(np.int32)
-    with code_files.writing(folder / "queries.npy", m, [layer]) as append:
+    with files.writing(folder / "queries.npy", m, [layer]) as append:
         append(draw(query_labels))
     return (
-        code_files.load(folder / "codes.npy"),
-        code_files.load(folder / "queries.npy"),
+        files.load(folder / "codes.npy"),
+        files.load(folder / "queries.npy"),
         labels,
         query_labels,
     )
@@ -140,7 +142,7 @@ def parts_of(
     """What is timed in every round, and the clusterings, which are done once."""
     some = CodeArray(base.rows(slice(0, config.histogram_codes)))
     key = jax.random.key(0)
-    parts: Work = {"distinct codes, groups": lambda: code_analytics.groups(base)}
+    parts: Work = {"distinct codes, groups": lambda: analytics.groups(base)}
     for k in NEIGHBOURS:
         parts[f"{k}-NN"] = partial(nearest, base, queries, k=k)
     parts["nearest of another class"] = lambda: nearest_of_other_class(base, labels, queries, query_labels)

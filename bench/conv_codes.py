@@ -1,7 +1,7 @@
 """Do the codes of one VGG, 60,000 images of 300,000 bits, stay within 4 GB of memory while they are measured?
 
 Codes of that size are drawn around a centre a class, written to a file (2.25 GB in a temporary folder), and everything
-`jaxhash.code_analytics` measures is measured, in one process whose peak memory is read after each part. The answers
+`jaxhash.codes.analytics` measures is measured, in one process whose peak memory is read after each part. The answers
 are known: the share of planted copies, and each query's nearest code, of which it is a copy with some bits flipped.
 
     python -m bench.conv_codes [--quick] [--json]
@@ -26,10 +26,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import machine
-from jaxhash import code_analytics, code_files
-from jaxhash.code_files import CodeFile, Layer
-from jaxhash.kmeans import kmeans
-from jaxhash.logistic import logistic_accuracy
+from jaxhash.codes import analytics, files
+from jaxhash.codes.files import CodeFile, Layer
+from jaxhash.codes.kmeans import kmeans
+from jaxhash.codes.logistic import logistic_accuracy
 
 LIMIT_BYTES = 4e9
 CLASSES = 10
@@ -75,12 +75,12 @@ def main(config: Config) -> None:
     with tempfile.TemporaryDirectory(dir=config.folder) as folder:
         path = Path(folder)
         train, test, labels, sources, flips = part("write the codes", lambda: write(path, n, queries, config.bits))
-        ratio = part("distinct codes", lambda: code_analytics.redundancy_ratio(train))
-        distances, indices = part("9-NN", lambda: code_analytics.nearest(train, test, k=9))
-        mask = part("bits that vary", lambda: code_analytics.varying_bits(train, test))
-        bits = code_analytics.SAMPLED_BITS
+        ratio = part("distinct codes", lambda: analytics.redundancy_ratio(train))
+        distances, indices = part("9-NN", lambda: analytics.nearest(train, test, k=9))
+        mask = part("bits that vary", lambda: analytics.varying_bits(train, test))
+        bits = analytics.SAMPLED_BITS
         some, others = part(
-            "sample bits", lambda: [code_analytics.sample_bits(c, mask, bits, 0).words for c in (train, test)]
+            "sample bits", lambda: [analytics.sample_bits(c, mask, bits, 0).words for c in (train, test)]
         )
         y, y_test = jnp.asarray(labels), jnp.asarray(labels[sources])
         clusters = part("K-Means", lambda: jax.block_until_ready(kmeans(jax.random.key(0), some, CLASSES)))
@@ -137,19 +137,19 @@ def write(
             made[i] = (centres[labels[row]] ^ (noise[0] & noise[1])) & keep
         return made
 
-    with code_files.writing(folder / "train.npy", n, layers) as append:
+    with files.writing(folder / "train.npy", n, layers) as append:
         for start in range(0, n, ROWS_AT_A_TIME):
             append(rows(start, min(start + ROWS_AT_A_TIME, n)))
     sources = random.choice(n, queries, replace=False)
     flips = np.zeros(queries, np.int64)
-    with code_files.writing(folder / "test.npy", queries, layers) as append:
+    with files.writing(folder / "test.npy", queries, layers) as append:
         for query, source in enumerate(sources):
             row = rows(source, source + 1)
             flipped = np.unique(random.integers(0, bits, FLIPPED))
             np.bitwise_xor.at(row[0], flipped // 32, (1 << (flipped % 32)).astype(np.uint32))
             flips[query] = len(flipped)
             append(row)
-    return code_files.load(folder / "train.npy"), code_files.load(folder / "test.npy"), labels, sources, flips
+    return files.load(folder / "train.npy"), files.load(folder / "test.npy"), labels, sources, flips
 
 
 def peak_bytes() -> int:

@@ -20,8 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import machine
-from jaxhash.conv_train import ConvTrainConfig, make_train
-from jaxhash.convnets import IMAGE, build
+from jaxhash.models.convnets import IMAGE, build
+from jaxhash.training.convnets import ConvTrainConfig, make_train
 
 BATCH = 64
 
@@ -31,7 +31,7 @@ class Config:
     """Seconds a step of one network."""
 
     network: str = "resnet8"
-    """See `jaxhash.convnets.NETWORKS`."""
+    """See `jaxhash.models.convnets.NETWORKS`."""
     width_factor: float = 0.5
     """Multiplies the channels of every layer."""
     seeds: int = 3

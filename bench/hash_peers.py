@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxhash.hashing.keys import Tokens
+from jaxhash.hashing.keys.tokens import Tokens
 
 HIDDEN = 300
 TORCH_BATCH = 10_000

@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from bench.words import fresh, in_order
-from jaxhash import plots
-from jaxhash.hashing.hasher import Hasher
-from jaxhash.hashing.keys import Tokens, tokenize
+from jaxhash.hashing.keys.tokens import Tokens, tokenize
+from jaxhash.hashing.perfect.hasher import Hasher
+from jaxhash.plots import style as plots
 
 SIZES = (1, 10, 100, 1_000, 10_000, 100_000, 1_000_000)
 MORE_SIZES = (3, 30, 300, 3_000, 30_000, 300_000)

@@ -36,10 +36,10 @@ from rich.table import Table
 
 from bench import hash_peers, hash_sizes, machine
 from bench.words import at_random, dictionary, fresh, in_order
-from jaxhash import plots
-from jaxhash.hashing.hasher import Hasher
-from jaxhash.hashing.keys import Tokens, tokenize
-from jaxhash.hashing.perfect import FitConfig, fit
+from jaxhash.hashing.keys.tokens import Tokens, tokenize
+from jaxhash.hashing.perfect.fitting import FitConfig, fit
+from jaxhash.hashing.perfect.hasher import Hasher
+from jaxhash.plots import style
 
 FEW_BINS = 1_000
 """Bins of the study's table, and keys of the small hasher."""
@@ -125,7 +125,7 @@ def main(config: Config) -> None:
     by_size = hash_sizes.measure(hashers[WHOLE], words, table, sizes, 3 if config.quick else 7, say)
     figure = hash_sizes.figure(by_size, f"{len(all_words):,} words ({source}), {machine.describe()['device']}")
     config.out.mkdir(parents=True, exist_ok=True)
-    plots.save(figure, config.out / "throughput.png")
+    style.save(figure, config.out / "throughput.png")
     say("measuring the machine's ceilings ...")
 
     def ours(form: str) -> float:

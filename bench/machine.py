@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxhash.sweep import lanes
+from jaxhash.sweeps.run import lanes
 
 
 def describe(*packages: str) -> dict[str, Any]:

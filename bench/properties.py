@@ -1,7 +1,7 @@
 """Are the encoding properties of a model measured faster here than with scikit-learn and FAISS?
 
 Trains one 100-unit network on MNIST, and measures everything the study measures of its 48,000 + 10,000 codes: with
-`jaxhash.properties.measure`, with scikit-learn as the study's authors call it, and the nearest neighbours with FAISS
+`jaxhash.codes.properties.measure`, with scikit-learn as the study's authors call it, and the nearest neighbours with FAISS
 besides, turn by turn in one run. Prints seconds and ratios, and whether the answers agree.
 
     python -m bench.properties            # about 3 minutes on 2 cores
@@ -25,16 +25,16 @@ from rich.table import Table
 
 from bench import machine
 from bench.mnist import load_or_imitate
-from jaxhash.codes import pack, redundancy_ratio
-from jaxhash.data import Dataset
-from jaxhash.evaluate import make_evaluate
-from jaxhash.kmeans import kmeans
-from jaxhash.knn import knn_predict, nearest
-from jaxhash.logistic import fit, predict
-from jaxhash.models import ModelConfig
-from jaxhash.population import plan_blocks
-from jaxhash.properties import NEIGHBOURS, RESTARTS, measure
-from jaxhash.train import TrainConfig, epoch_order, init_state, make_epoch
+from jaxhash.codes.code import pack, redundancy_ratio
+from jaxhash.codes.kmeans import kmeans
+from jaxhash.codes.knn import knn_predict, nearest
+from jaxhash.codes.logistic import fit, predict
+from jaxhash.codes.properties import NEIGHBOURS, RESTARTS, measure
+from jaxhash.data.catalogue import Dataset
+from jaxhash.models.mlp import ModelConfig
+from jaxhash.training.evaluate import make_evaluate
+from jaxhash.training.mlp import TrainConfig, epoch_order, init_state, make_epoch
+from jaxhash.training.population import plan_blocks
 
 KEY = jax.random.key(0)
 

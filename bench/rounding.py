@@ -22,12 +22,13 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from jaxhash import sweep, tasks
-from jaxhash.devices import Place, gather
-from jaxhash.population import Block
-from jaxhash.runs import Task
-from jaxhash.sweep import SweepConfig
-from jaxhash.train import TrainConfig, TrainState
+from jaxhash.runtime.devices import Place, gather
+from jaxhash.sweeps import run
+from jaxhash.sweeps import task as tasks
+from jaxhash.sweeps.folder import Task
+from jaxhash.sweeps.run import SweepConfig
+from jaxhash.training.mlp import TrainConfig, TrainState
+from jaxhash.training.population import Block
 
 ROUNDING = {"float32": 2.0**-23, "TF32": 2.0**-11}
 """One unit in the last place, relative to the number."""
@@ -136,7 +137,7 @@ def trained(config: Config, place: Place, relative: float = 0.0) -> list[Seen]:
         repeats=config.repeats,
         train=TrainConfig(epochs=max(config.epochs), batch_size=config.batch_size),
     )
-    data = sweep.prepare(grid, config.data_dir)
+    data = run.prepare(grid, config.data_dir)
     grid.train.steps_per_epoch(len(data.x_train))
     block = Block(grid.widths, grid.model, data.features, data.num_classes)
     task = Task(block, tuple(range(grid.repeats)))

@@ -20,11 +20,11 @@ import tyro
 from rich.console import Console
 
 from bench import machine
-from experiments.paper import STUDIES
-from jaxhash.data import load
-from jaxhash.sweep import SweepConfig, lanes, one_thread_a_lane, run
-from jaxhash.tasks import Progress
-from jaxhash.train import TrainConfig
+from jaxhash.data.catalogue import load
+from jaxhash.sweeps.presets import STUDIES
+from jaxhash.sweeps.run import SweepConfig, lanes, one_thread_a_lane, run
+from jaxhash.sweeps.task import Progress
+from jaxhash.training.mlp import TrainConfig
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import machine
-from jaxhash import plots
+from jaxhash.plots import style
 
 SIZES = {
     "models": (1, 4, 16, 64, 256),
@@ -73,7 +73,7 @@ def main(config: Config) -> None:
         results.append(measure(case))
     picture = config.out / "scaling.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
-    plots.save(draw(results), picture)
+    style.save(draw(results), picture)
     show(results, Console(width=100))
     sys.stdout.write(f"Figure: {picture}\n")
     if config.json:
@@ -142,7 +142,7 @@ def draw(results: list[dict[str, Any]]) -> Figure:
         for i, line in enumerate(names):
             some = [r for r in results if name(r) == line]
             at = [r["size"] for r in some]
-            colour, marker = plots.LINES[i]
+            colour, marker = style.LINES[i]
             grid[0, column].loglog(at, [r["seconds"] for r in some], color=colour, marker=marker, label=line)
             grid[1, column].loglog(at, [r["peak_bytes"] / 2**30 for r in some], color=colour, marker=marker)
         grid[1, column].set_xlabel(label)

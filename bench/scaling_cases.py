@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxhash import distributed, sweep
-from jaxhash.hashing.key_source import KeyFile
-from jaxhash.hashing.perfect import FitConfig, Progress, fit
-from jaxhash.sweep import SweepConfig
-from jaxhash.train import TrainConfig
+from jaxhash.hashing.keys.source import KeyFile
+from jaxhash.hashing.perfect.fitting import FitConfig, Progress, fit
+from jaxhash.runtime import processes as distributed
+from jaxhash.sweeps import run as sweep
+from jaxhash.sweeps.run import SweepConfig
+from jaxhash.training.mlp import TrainConfig
 
 EPOCHS = 20
 BATCH = 64

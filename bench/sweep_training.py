@@ -31,9 +31,9 @@ from rich.table import Table
 
 from bench import machine
 from bench.mnist import load_or_imitate
-from experiments.paper import STUDIES
-from jaxhash.sweep import SweepConfig, lanes, one_thread_a_lane, plan
-from jaxhash.train import TrainConfig, epoch_order, init_state, make_epoch
+from jaxhash.sweeps.presets import STUDIES
+from jaxhash.sweeps.run import SweepConfig, lanes, one_thread_a_lane, plan
+from jaxhash.training.mlp import TrainConfig, epoch_order, init_state, make_epoch
 
 
 @dataclass(frozen=True)

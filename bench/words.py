@@ -4,8 +4,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jaxhash.datafiles import DataError
-from jaxhash.hashing.keys import load_keys
+from jaxhash.data.download import DataError
+from jaxhash.hashing.keys.tokens import load_keys
 
 STUDY_WORDS = 466_551
 """Words of the study's dictionary; as many are derived where it cannot be had."""

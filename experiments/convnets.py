@@ -40,11 +40,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from experiments.rows import write_csv
-from jaxhash import checkpoint, code_analytics, conv_codes, plots, runs, signals
-from jaxhash.code_files import CodeFile
-from jaxhash.conv_train import ConvTrainConfig, fit
-from jaxhash.convnets import NETWORKS, ConvNet, Cost, Variables, as_images, build, cost
-from jaxhash.data import load, subset
+from jaxhash.codes import analytics
+from jaxhash.codes.files import CodeFile
+from jaxhash.data.catalogue import load, subset
+from jaxhash.models.convnets import NETWORKS, ConvNet, Cost, Variables, as_images, build, cost
+from jaxhash.plots import style
+from jaxhash.runtime import signals
+from jaxhash.storage import checkpoint
+from jaxhash.sweeps import folder
+from jaxhash.training import conv_codes
+from jaxhash.training.convnets import ConvTrainConfig, fit
 
 REDUCTIONS: dict[str, Callable[["Config"], conv_codes.Reduce]] = {
     "every": lambda config: conv_codes.every_position,
@@ -79,7 +84,7 @@ class Config:
     channel at --positions of its map."""
     positions: int = 16
     """Positions of each map with --reduction sampled."""
-    sampled_bits: int = code_analytics.SAMPLED_BITS
+    sampled_bits: int = analytics.SAMPLED_BITS
     """Bits that K-Means and logistic regression see."""
     seed: int = 0
     """Of everything random."""
@@ -142,13 +147,15 @@ def run(config: Config, out: Path, console: Console, stop: threading.Event) -> N
     reduce = REDUCTIONS[config.reduction](config)
     console.print(estimate(config, cost(network), len(x)))
     description = {
-        "config": runs.as_json(replace(config, keep_codes=False, out=None, data_dir=None)),  # what decides the numbers
+        "config": folder.as_json(
+            replace(config, keep_codes=False, out=None, data_dir=None)
+        ),  # what decides the numbers
         "data": hashlib.blake2b(b"".join(map(np.ndarray.tobytes, (x, y, x_test, y_test))), digest_size=16).hexdigest(),
         "features": data.features,
         "classes": data.num_classes,
         "tasks": [],
     }
-    with runs.opened(out, description):
+    with folder.opened(out, description):
         key = jax.random.key(config.seed)
         steps = config.train.epochs * (len(x) // config.train.batch_size)
         with progress(f"training {config.network}", steps, console) as told:
@@ -177,7 +184,7 @@ def run(config: Config, out: Path, console: Console, stop: threading.Event) -> N
         checkpoint.write_text(out / "network.json", json.dumps(numbers, indent=1))
         write_csv(out / "layers.csv", rows)
         title = f"{config.network} x {config.width_factor:g} on {data.name}, {config.train.epochs} epochs"
-        plots.save(draw(rows, accuracy[1], title), out / "layers.png")
+        style.save(draw(rows, accuracy[1], title), out / "layers.png")
     show(rows, accuracy, title, out)
 
 
@@ -217,7 +224,7 @@ def measure(
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
     with progress("measuring layers", len(views) + 1, console, stop) as told:
         for name, (some, others) in {**views, ALL: (train, test)}.items():
-            found = code_analytics.measure(
+            found = analytics.measure(
                 key, some, labels[0], others, labels[1], num_classes=num_classes, sampled_bits=config.sampled_bits
             )
             rows.append({"layer": name, "bits": some.num_bits, **found._asdict()})
@@ -296,13 +303,13 @@ def draw(rows: list[dict[str, Any]], test_accuracy: float, title: str) -> Figure
         axes.plot([together], values[-1:], color=colour, marker=marker, markersize=size + 3)
 
     # Larger below smaller: both lines often lie at 0.
-    line(left, "train_redundancy", "training examples", plots.BLUE, "o", 8)
-    line(left, "test_redundancy", "test examples", plots.ORANGE, "s")
+    line(left, "train_redundancy", "training examples", style.BLUE, "o", 8)
+    line(left, "test_redundancy", "test examples", style.ORANGE, "s")
     left.set(title="Determinism", ylabel="redundancy ratio of the codes")
-    line(right, "knn_accuracy", "9-NN", plots.BLUE, "o")
-    line(right, "logistic_accuracy", "logistic regression", plots.GREEN, "^")
-    line(right, "test_kmeans_accuracy", "K-Means", plots.ORANGE, "s")
-    right.axhline(test_accuracy, color=plots.GREY, linestyle="--", label="the network itself")
+    line(right, "knn_accuracy", "9-NN", style.BLUE, "o")
+    line(right, "logistic_accuracy", "logistic regression", style.GREEN, "^")
+    line(right, "test_kmeans_accuracy", "K-Means", style.ORANGE, "s")
+    right.axhline(test_accuracy, color=style.GREY, linestyle="--", label="the network itself")
     right.set(title="Categorisation", ylabel="accuracy on test examples")
     every = -(-layers // 12)
     ticks = x[::every]

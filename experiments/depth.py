@@ -6,7 +6,7 @@ property is measured on the code of all layers, of every single layer, and of th
 the README.
 
     python -m experiments.depth                                           # digits
-    python -m experiments.depth --dataset mnist --repeats 3 --epochs 20   # the recipe of experiments/paper.py
+    python -m experiments.depth --dataset mnist --repeats 3 --epochs 20   # the recipe of jaxhash/sweeps/presets.py
     python -m experiments.depth --depths 1 2 4 --widths 64 --out runs/mine
 
 An interrupted run continues with the same command.
@@ -23,14 +23,15 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from experiments import paper
-from experiments.command import interruptible, option, parse
-from experiments.machines import Machines
 from experiments.variants import run_variants
-from jaxhash import layer_properties, plots, sweep, variant_plots
-from jaxhash.sweep import SweepConfig
-from jaxhash.train import TrainConfig
-from jaxhash.variants import with_field
+from jaxhash.plots import compare, style
+from jaxhash.sweeps import layers as layer_properties
+from jaxhash.sweeps import presets, run
+from jaxhash.sweeps.run import SweepConfig
+from jaxhash.sweeps.variants import with_field
+from jaxhash.terminal.command import interruptible, option, parse
+from jaxhash.terminal.machines import Machines
+from jaxhash.training.mlp import TrainConfig
 
 SHOWN = ("train_redundancy", "knn_accuracy", "test_kmeans_accuracy")
 """Rows of the figure."""
@@ -90,12 +91,12 @@ def main(arguments: list[str] | None = None) -> None:
                 layer_properties.measured(of_depth, out / folder, out / "layers" / folder, config.data_dir, stop)
             )
         layers = xr.concat(parts, "depth", join="outer", combine_attrs="drop_conflicts").assign_coords(depth=depths)
-        sweep.save_results(out / "layers", layers)
+        run.save_results(out / "layers", layers)
 
     title = f"{name}, {config.sweep.repeats} repeats, {config.sweep.train.epochs} epochs: equal total width"
     picture = out / "depth.png"
     width = min(config.sweep.widths)
-    plots.save(variant_plots.depths(whole, layers, width, SHOWN, title), picture)
+    style.save(compare.depths(whole, layers, width, SHOWN, title), picture)
     told = Console()
     told.print(table(whole, layers, width))
     if diverged := int(whole["diverged"].sum()):
@@ -109,10 +110,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def default(dataset: str) -> Config:
     """The study's recipe, or one for the embedded digits."""
-    study = paper.STUDIES.get(dataset)
+    study = presets.STUDIES.get(dataset)
     if study is None:
         return Config(SweepConfig(dataset, widths=(60, 120), repeats=3, train=TrainConfig(epochs=60)))
-    return Config(dataclasses.replace(paper.capacity(dataset), widths=(60, 120), repeats=3))
+    return Config(dataclasses.replace(presets.capacity(dataset), widths=(60, 120), repeats=3))
 
 
 def table(whole: xr.Dataset, layers: xr.Dataset, width: int) -> Table:

@@ -20,10 +20,10 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxhash
-from jaxhash import data
-from jaxhash.codes import Code, redundancy_ratio
-from jaxhash.knn import knn_predict
-from jaxhash.layer_codes import bit_range
+from jaxhash.codes.code import Code, redundancy_ratio
+from jaxhash.codes.knn import knn_predict
+from jaxhash.codes.layers import bit_range
+from jaxhash.data import catalogue
 
 Params = dict[str, Array]
 
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ValueError as error:
         Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
-    digits = data.load("digits")
+    digits = catalogue.load("digits")
     params = init(config, digits.x_train.shape[1], digits.num_classes)
     params = train(config, params, jnp.asarray(digits.x_train), jnp.asarray(digits.y_train))
 

@@ -10,12 +10,12 @@ collisions stay at chance (368; 373 +- 1 at the end), fullest bin 5 to 7.
 
 from dataclasses import dataclass, field
 
-from experiments import hash_figure
-from experiments.hash_figure import Common
-from jaxhash.hash_plots import Panel
-from jaxhash.hashing import actor_critic
-from jaxhash.hashing.actor_critic import ActorCriticConfig
-from jaxhash.hashing.keys import tokenize
+from jaxhash.hashing.keys.tokens import tokenize
+from jaxhash.hashing.study import actor_critic
+from jaxhash.hashing.study.actor_critic import ActorCriticConfig
+from jaxhash.plots.hashing import Panel
+from jaxhash.terminal import hash_figure
+from jaxhash.terminal.hash_figure import Common
 
 NAME = "hash_actor_critic"
 

@@ -2,7 +2,7 @@
 
 Figures 6 and 7 of A. Museth, "Neural Hash Functions" (CS285). Figure 7: the same 3,000 words, 1,000 an iteration,
 1,000 bins; figure 6: the same 10,000 words, which took the study 5 h 40 min. Two learners side by side: REINFORCE with
-per-key credit and a baseline, and the one that is shown good bins (`jaxhash/hashing/guided.py`). Figure 6 has 1,000
+per-key credit and a baseline, and the one that is shown good bins (`jaxhash/hashing/study/guided.py`). Figure 6 has 1,000
 words unless it is told otherwise; `jaxhash fit` is the command for a perfect hash of the study's 10,000.
 
 Measured, 3 seeds, collisions under the policy's most probable bins: where good bins are shown, 856 -> 0 on every seed
@@ -18,15 +18,15 @@ from dataclasses import dataclass, field
 import xarray as xr
 from rich.console import Console
 
-from experiments import hash_figure
-from experiments.hash_figure import Common
-from jaxhash import hash_plots
-from jaxhash.hash_plots import Panel
-from jaxhash.hashing import guided, reinforce
-from jaxhash.hashing.guided import GuidedConfig
-from jaxhash.hashing.keys import tokenize
-from jaxhash.hashing.reinforce import ReinforceConfig, Tuning
-from jaxhash.hashing.table import expected_collisions
+from jaxhash.hashing.keys.tokens import tokenize
+from jaxhash.hashing.study import guided, reinforce
+from jaxhash.hashing.study.guided import GuidedConfig
+from jaxhash.hashing.study.reinforce import ReinforceConfig, Tuning
+from jaxhash.hashing.study.table import expected_collisions
+from jaxhash.plots import hashing as hash_plots
+from jaxhash.plots.hashing import Panel
+from jaxhash.terminal import hash_figure
+from jaxhash.terminal.hash_figure import Common
 
 NAME = "hash_fixed_batch"
 

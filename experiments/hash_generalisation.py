@@ -36,15 +36,10 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from experiments import hash_figure
 from experiments.rows import write_csv
-from jaxhash import plots
-from jaxhash.hashing import guided
-from jaxhash.hashing.guided import GuidedConfig
-from jaxhash.hashing.keys import Tokens, load_keys, tokenize
-from jaxhash.hashing.perfect import FitConfig, NotPerfect, fit
-from jaxhash.hashing.policies import NetworkConfig, alphabet_of, make_network
-from jaxhash.hashing.python_hash import python_bins
+from jaxhash.hashing.keys.python_hash import python_bins
+from jaxhash.hashing.keys.tokens import Tokens, load_keys, tokenize
+from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect, fit
 from jaxhash.hashing.quality import (
     Avalanche,
     Comparison,
@@ -56,8 +51,13 @@ from jaxhash.hashing.quality import (
     evenness,
     pooled,
 )
-from jaxhash.hashing.table import collision_deviation, expected_collisions
-from jaxhash.plots import BLUE, GREEN, GREY, ORANGE, PURPLE
+from jaxhash.hashing.study import guided
+from jaxhash.hashing.study.guided import GuidedConfig
+from jaxhash.hashing.study.networks import NetworkConfig, alphabet_of, make_network
+from jaxhash.hashing.study.table import collision_deviation, expected_collisions
+from jaxhash.plots import style
+from jaxhash.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE
+from jaxhash.terminal import hash_figure
 
 Method = Literal["characters", "single", "sharded", "python"]
 STYLES = {"characters": (ORANGE, "s"), "single": (GREEN, "^"), "sharded": (BLUE, "o"), "python": (PURPLE, "D")}
@@ -344,7 +344,7 @@ def body(config: Config) -> None:
     write_csv(config.out / "draws.csv", draw_rows(found))
     write_csv(config.out / "avalanche.csv", avalanche_rows(found))
     picture = config.out / "hash_generalisation.png"
-    plots.save(draw_figure(found, config), picture)
+    style.save(draw_figure(found, config), picture)
     console = Console()
     console.print(show(summary, config))
     console.print(f"Figure: {picture}\nNumbers: {config.out / 'summary.csv'}, draws.csv and avalanche.csv beside it")

@@ -21,15 +21,15 @@ import xarray as xr
 from jaxtyping import Array, Key
 from rich.console import Console
 
-from experiments import hash_figure
-from experiments.hash_figure import Common
-from jaxhash import hash_plots
-from jaxhash.hash_plots import Panel
-from jaxhash.hashing import reinforce
-from jaxhash.hashing.keys import Tokens, tokenize
-from jaxhash.hashing.learner import Report
-from jaxhash.hashing.reinforce import ReinforceConfig, Tuning
-from jaxhash.hashing.table import expected_collisions
+from jaxhash.hashing.keys.tokens import Tokens, tokenize
+from jaxhash.hashing.study import reinforce
+from jaxhash.hashing.study.loop import Report
+from jaxhash.hashing.study.reinforce import ReinforceConfig, Tuning
+from jaxhash.hashing.study.table import expected_collisions
+from jaxhash.plots import hashing as hash_plots
+from jaxhash.plots.hashing import Panel
+from jaxhash.terminal import hash_figure
+from jaxhash.terminal.hash_figure import Common
 
 NAME = "hash_hyperparameters"
 

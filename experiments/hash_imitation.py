@@ -17,14 +17,14 @@ from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 
-from experiments import hash_figure
-from experiments.hash_figure import Common
-from jaxhash import hash_plots
-from jaxhash.hash_plots import Panel
-from jaxhash.hashing import imitate
-from jaxhash.hashing.imitate import ImitateConfig
-from jaxhash.hashing.keys import tokenize
-from jaxhash.hashing.python_hash import python_bins
+from jaxhash.hashing.keys.python_hash import python_bins
+from jaxhash.hashing.keys.tokens import tokenize
+from jaxhash.hashing.study import imitation
+from jaxhash.hashing.study.imitation import ImitateConfig
+from jaxhash.plots import hashing as hash_plots
+from jaxhash.plots.hashing import Panel
+from jaxhash.terminal import hash_figure
+from jaxhash.terminal.hash_figure import Common
 
 NAME = "hash_imitation"
 
@@ -68,10 +68,10 @@ def body(config: Config) -> None:
     some = words[: config.few]
     many = f"{len(words):,} words"
     histories = {
-        many: hash_figure.train(many, imitate.make_train, learner, config.common, tokens, bins)[1],
+        many: hash_figure.train(many, imitation.make_train, learner, config.common, tokens, bins)[1],
         f"{len(some):,} words": hash_figure.train(
             f"{len(some):,} words",
-            imitate.make_train,
+            imitation.make_train,
             replace(learner, iterations=config.few_iterations, held_out=max(1, len(some) // 10)),
             config.common,
             tokenize(some, tokens.characters.shape[1]),

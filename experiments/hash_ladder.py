@@ -24,17 +24,17 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from experiments import hash_figure
 from experiments.rows import write_csv
-from jaxhash import plots
-from jaxhash.hashing import guided
-from jaxhash.hashing.guided import GuidedConfig
-from jaxhash.hashing.hasher import floor_bits_per_key
-from jaxhash.hashing.keys import Tokens, tokenize
-from jaxhash.hashing.latent import LatentConfig
-from jaxhash.hashing.perfect import FitConfig, NotPerfect, fit
-from jaxhash.hashing.policies import make_network
-from jaxhash.hashing.sharded import ShardedConfig
+from jaxhash.hashing.keys.tokens import Tokens, tokenize
+from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect, fit
+from jaxhash.hashing.perfect.hasher import floor_bits_per_key
+from jaxhash.hashing.perfect.seeds import LatentConfig
+from jaxhash.hashing.perfect.sharded import ShardedConfig
+from jaxhash.hashing.study import guided
+from jaxhash.hashing.study.guided import GuidedConfig
+from jaxhash.hashing.study.networks import make_network
+from jaxhash.plots import style
+from jaxhash.terminal import hash_figure
 
 FLOAT_WORDS = 1000
 """Keys of the float network, which costs keys x bins; `experiments.hash_fixed_batch` has it at 10,000."""
@@ -65,18 +65,18 @@ def _latent(keys_per_leaf: int, leaves: int) -> FitConfig:
 
 _ALL = 2**31
 RUNGS = (
-    Rung("one network, 8-bit", FitConfig(method="single"), SINGLE_WORDS, "s", plots.GREY),
-    Rung("shards of 32, 8-bit", _sharded(), _ALL, "o", plots.ORANGE),
-    Rung("shards of 32, 4-bit", _sharded(weight_bits=4, initial_weight=30), _ALL, "v", plots.ORANGE),
+    Rung("one network, 8-bit", FitConfig(method="single"), SINGLE_WORDS, "s", style.GREY),
+    Rung("shards of 32, 8-bit", _sharded(), _ALL, "o", style.ORANGE),
+    Rung("shards of 32, 4-bit", _sharded(weight_bits=4, initial_weight=30), _ALL, "v", style.ORANGE),
     Rung(
         "shards of 16, binary",
         _sharded(keys_per_shard=16, inputs=20, outputs=4, weight_bits=1, initial_weight=10),
         _ALL,
         "^",
-        plots.ORANGE,
+        style.ORANGE,
     ),
     *(
-        Rung(f"latents, leaves of {keys}, {leaves} a shard", _latent(keys, leaves), _ALL, marker, plots.BLUE)
+        Rung(f"latents, leaves of {keys}, {leaves} a shard", _latent(keys, leaves), _ALL, marker, style.BLUE)
         for keys, leaves, marker in ((4, 4, "o"), (6, 4, "s"), (8, 4, "D"), (10, 4, "P"), (11, 5, "X"))
     ),
 )
@@ -119,7 +119,7 @@ def body(config: Config) -> None:
         next(row for row in rows if row["function"] == name)["ns_per_key"] = round(nanoseconds, 1)
     write_csv(config.out / "ladder.csv", rows)
     picture = config.out / "hash_ladder.png"
-    plots.save(draw_figure(rows, f"Minimal perfect hashes of {len(keys):,} keys"), picture)
+    style.save(draw_figure(rows, f"Minimal perfect hashes of {len(keys):,} keys"), picture)
     console = Console()
     console.print(show(rows))
     console.print(f"Figure: {picture}\nNumbers: {config.out / 'ladder.csv'}")
@@ -198,7 +198,7 @@ def draw_figure(rows: list[dict[str, object]], title: str) -> Figure:
     """Bits per key against microseconds a key to find the function, and against nanoseconds a key to read it."""
     figure = Figure(figsize=(11, 4.8), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    styles = {rung.name: (rung.marker, rung.colour) for rung in RUNGS} | {FLOAT_NAME: ("*", plots.GREY)}
+    styles = {rung.name: (rung.marker, rung.colour) for rung in RUNGS} | {FLOAT_NAME: ("*", style.GREY)}
     for row in rows:
         name, bits, count = str(row["function"]), float(str(row["bits_per_key"])), int(str(row["keys"]))
         marker, colour = styles[name]
@@ -208,15 +208,15 @@ def draw_figure(rows: list[dict[str, object]], title: str) -> Figure:
         right.plot(float(str(row["ns_per_key"])), bits, marker, color=colour, markersize=8, linestyle="")
     bits_published, nanoseconds = zip(*PUBLISHED, strict=True)
     left.plot(
-        np.array(nanoseconds) / 1000, bits_published, "h", color=plots.GREEN, mfc="none", markersize=8,
+        np.array(nanoseconds) / 1000, bits_published, "h", color=style.GREEN, mfc="none", markersize=8,
         linestyle="", label="PtrHash compact, default, fast (published)",
     )  # fmt: skip
     for axes in (left, right):
         axes.set(xscale="log", yscale="log")
-        axes.axhline(floor_bits_per_key(1), color=plots.GREY, linestyle=":", linewidth=1)
+        axes.axhline(floor_bits_per_key(1), color=style.GREY, linestyle=":", linewidth=1)
         axes.grid(alpha=0.25, which="both")
     left.annotate("least possible, 1.44", (0.98, floor_bits_per_key(1)), xycoords=("axes fraction", "data"), ha="right",
-                  xytext=(0, 3), textcoords="offset points", fontsize=8, color=plots.GREY)  # fmt: skip
+                  xytext=(0, 3), textcoords="offset points", fontsize=8, color=style.GREY)  # fmt: skip
     left.set(xlabel="microseconds a key to find the function", ylabel="bits per key")
     right.set(xlabel="nanoseconds a key to read it (tokens on the device)")
     figure.legend(loc="outside right center", frameon=False, fontsize=8)

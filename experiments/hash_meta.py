@@ -20,13 +20,13 @@ from jaxtyping import Array, Key
 from rich.console import Console
 from scipy import stats
 
-from experiments import hash_figure
-from experiments.hash_figure import Common
-from jaxhash import hash_plots
-from jaxhash.hashing import meta
-from jaxhash.hashing.keys import Tokens, tokenize
-from jaxhash.hashing.meta import MetaConfig
-from jaxhash.hashing.policies import Params, take
+from jaxhash.hashing.keys.tokens import Tokens, tokenize
+from jaxhash.hashing.study import reptile
+from jaxhash.hashing.study.networks import Params, take
+from jaxhash.hashing.study.reptile import MetaConfig
+from jaxhash.plots import hashing as hash_plots
+from jaxhash.terminal import hash_figure
+from jaxhash.terminal.hash_figure import Common
 
 NAME = "hash_meta"
 
@@ -67,7 +67,7 @@ def body(config: Config) -> None:
         inner_learning_rate=config.inner_learning_rate,
         network=hash_figure.network(every, (64, 64)),
     )
-    params, history = hash_figure.train("Reptile", meta.make_train, learner, config.common, old)
+    params, history = hash_figure.train("Reptile", reptile.make_train, learner, config.common, old)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(
         jax.random.key(config.common.seed + 2**31), jnp.arange(config.common.seeds)
     )
@@ -101,10 +101,10 @@ def compare(
         set_key, init_key = jax.random.split(key)
         n = new.characters.shape[0]
         batch = take(new, jax.random.choice(set_key, n, (config.set_size,), replace=False))
-        start = meta.fresh_params(learner, init_key, new)
+        start = reptile.fresh_params(learner, init_key, new)
         return (
-            meta.iterations_to_perfect(learner, start, batch, config.most),
-            meta.iterations_to_perfect(learner, params, batch, config.most),
+            reptile.iterations_to_perfect(learner, start, batch, config.most),
+            reptile.iterations_to_perfect(learner, params, batch, config.most),
         )
 
     return jax.vmap(one)(jax.random.split(key, config.new_sets))

@@ -22,13 +22,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from experiments import hash_figure
 from experiments.rows import write_csv
-from jaxhash import plots
-from jaxhash.hashing.keys import load_keys
-from jaxhash.hashing.python_hash import MAX_SALT, python_bins
-from jaxhash.hashing.table import collision_deviation, expected_collisions
-from jaxhash.plots import BLUE, GREY, ORANGE
+from jaxhash.hashing.keys.python_hash import MAX_SALT, python_bins
+from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.study.table import collision_deviation, expected_collisions
+from jaxhash.plots import style
+from jaxhash.plots.style import BLUE, GREY, ORANGE
+from jaxhash.terminal import hash_figure
 
 REPORTED = {(1000, 1000): 369}
 """Mean collisions that the study reports, by keys and bins."""
@@ -178,7 +178,7 @@ def body(config: Config) -> None:
     write_csv(config.out / "draws.csv", rows)
     write_csv(config.out / "summary.csv", summary)
     picture = config.out / "hash_python.png"
-    plots.save(draw_figure(rows, summary, config), picture)
+    style.save(draw_figure(rows, summary, config), picture)
     console = Console()
     console.print(show(summary, config))
     console.print(f"Figure: {picture}\nNumbers: {config.out / 'summary.csv'}, {config.out / 'draws.csv'}")

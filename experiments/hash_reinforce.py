@@ -14,12 +14,12 @@ seed ends with all words in one bin, 999 collisions); the second stays at 369 +-
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from experiments import hash_figure
-from experiments.hash_figure import Common
-from jaxhash.hash_plots import Panel
-from jaxhash.hashing import reinforce
-from jaxhash.hashing.keys import tokenize
-from jaxhash.hashing.reinforce import ReinforceConfig, Tuning
+from jaxhash.hashing.keys.tokens import tokenize
+from jaxhash.hashing.study import reinforce
+from jaxhash.hashing.study.reinforce import ReinforceConfig, Tuning
+from jaxhash.plots.hashing import Panel
+from jaxhash.terminal import hash_figure
+from jaxhash.terminal.hash_figure import Common
 
 NAME = "hash_reinforce"
 

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 
-from experiments import hash_figure
-from experiments.hash_figure import Common
-from jaxhash import hash_plots
-from jaxhash.hash_plots import Panel
-from jaxhash.hashing import table_reinforce
-from jaxhash.hashing.keys import tokenize
-from jaxhash.hashing.table import expected_collisions
-from jaxhash.hashing.table_reinforce import TableReinforceConfig
+from jaxhash.hashing.keys.tokens import tokenize
+from jaxhash.hashing.study import table_reinforce
+from jaxhash.hashing.study.table import expected_collisions
+from jaxhash.hashing.study.table_reinforce import TableReinforceConfig
+from jaxhash.plots import hashing as hash_plots
+from jaxhash.plots.hashing import Panel
+from jaxhash.terminal import hash_figure
+from jaxhash.terminal.hash_figure import Common
 
 NAME = "hash_sees_table"
 

@@ -11,12 +11,12 @@ which had fallen, rises again.
 
 from dataclasses import dataclass, field
 
-from experiments import hash_figure
-from experiments.hash_figure import Common
-from jaxhash.hash_plots import Panel
-from jaxhash.hashing import soft_actor_critic
-from jaxhash.hashing.keys import tokenize
-from jaxhash.hashing.soft_actor_critic import SoftActorCriticConfig
+from jaxhash.hashing.keys.tokens import tokenize
+from jaxhash.hashing.study import soft_actor_critic
+from jaxhash.hashing.study.soft_actor_critic import SoftActorCriticConfig
+from jaxhash.plots.hashing import Panel
+from jaxhash.terminal import hash_figure
+from jaxhash.terminal.hash_figure import Common
 
 NAME = "hash_soft_actor_critic"
 

@@ -1,7 +1,7 @@
 """How many linear regions lie between two examples, exactly, and how large the region around an example is.
 
 Beyond "Neural networks behave as hash encoders" (arXiv 2101.05490), whose authors look at 200 points of a line: here
-every point at which a unit switches is solved (`jaxhash.geometry`). Counted against width and depth, between test
+every point at which a unit switches is solved (`jaxhash.regions.paths`). Counted against width and depth, between test
 examples of the same and of different classes; beside it what 200 evenly spaced points see of it, and the length of
 the chord of an example's region, towards another example and in a random direction.
 
@@ -29,17 +29,20 @@ from rich.progress import Progress
 from rich.table import Table
 
 import jaxhash
-from experiments import hash_figure
-from experiments.command import run_sweep
 from experiments.rows import write_csv
-from jaxhash import checkpoint, data, plots, runs
-from jaxhash.codes import num_distinct
-from jaxhash.data import Dataset
-from jaxhash.geometry import LINES_AT_A_TIME, affine_layers, cut_points, region_sides, stack_models
-from jaxhash.models import ModelConfig
-from jaxhash.plots import BLUE, GREEN, ORANGE, PURPLE
-from jaxhash.sweep import SweepConfig
-from jaxhash.train import TrainConfig
+from jaxhash.codes.code import num_distinct
+from jaxhash.data import catalogue
+from jaxhash.data.catalogue import Dataset
+from jaxhash.models.mlp import ModelConfig
+from jaxhash.plots import style as plots
+from jaxhash.plots.style import BLUE, GREEN, ORANGE, PURPLE
+from jaxhash.regions.paths import LINES_AT_A_TIME, affine_layers, cut_points, region_sides, stack_models
+from jaxhash.storage import checkpoint
+from jaxhash.sweeps import folder as runs
+from jaxhash.sweeps.run import SweepConfig
+from jaxhash.terminal import hash_figure
+from jaxhash.terminal.command import run_sweep
+from jaxhash.training.mlp import TrainConfig
 
 KINDS = ("same class", "different classes")
 COLOURS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"))
@@ -258,7 +261,7 @@ def body(config: Config) -> None:
         folders = {int(description["config"]["model"]["depth"]): config.run}
     else:
         name = config.dataset
-    dataset = data.load(name, config.data_dir)
+    dataset = catalogue.load(name, config.data_dir)
     out = config.out or Path("runs") / f"linear_regions-{Path(name).stem}"
     if config.run is None:
         folders = train(config, out)

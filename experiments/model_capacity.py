@@ -4,7 +4,7 @@ Figure 2 of He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2
 layer, CIFAR-10 with five. What we measured stands in the README, with the time it took.
 
     python -m experiments.model_capacity                       # digits, under a minute on 2 cores
-    python -m experiments.model_capacity --dataset mnist       # the study's grid and recipe (experiments/paper.py)
+    python -m experiments.model_capacity --dataset mnist       # the study's grid and recipe (jaxhash/sweeps/presets.py)
     python -m experiments.model_capacity --dataset cifar10     # the same, depth 5; svhn, adult and imdb too
     python -m experiments.model_capacity --dataset my.npz --widths 8 16 32 --epochs 30 --out runs/mine
 
@@ -16,11 +16,11 @@ from pathlib import Path
 
 import tyro
 
-from experiments import paper
-from experiments.command import conclude, option, parse, run_sweep, title_of
-from experiments.machines import Machines
-from jaxhash import plots
-from jaxhash.sweep import SweepConfig
+from jaxhash.plots import style
+from jaxhash.sweeps import presets
+from jaxhash.sweeps.run import SweepConfig
+from jaxhash.terminal.command import conclude, option, parse, run_sweep, title_of
+from jaxhash.terminal.machines import Machines
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Config:
     """Redundancy ratio and accuracies on codes against model width.
 
     The defaults of --widths, --repeats, --depth, --epochs and all that belongs to the recipe are the study's for the
-    --dataset given (experiments/paper.py).
+    --dataset given (jaxhash/sweeps/presets.py).
     """
 
     sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
@@ -42,11 +42,11 @@ class Config:
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
     dataset = option(arguments, "dataset", "digits")
-    config = parse(Config(sweep=paper.capacity(dataset)), __doc__, arguments)
+    config = parse(Config(sweep=presets.capacity(dataset)), __doc__, arguments)
     out = config.out or Path("runs") / f"model_capacity-{Path(dataset).stem}"
     results = run_sweep(config.sweep, out, config.data_dir, config.machines)
     title, picture = title_of(config.sweep), out / "model_capacity.png"
-    plots.save(plots.capacity(results, title), picture)
+    style.save(style.capacity(results, title), picture)
     conclude(results, title, picture)
 
 

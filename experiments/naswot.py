@@ -30,16 +30,17 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau, rankdata, spearmanr
 
-from experiments import hash_figure
-from experiments.command import run_sweep
 from experiments.rows import write_csv
-from jaxhash import data, plots
-from jaxhash.codes import active, hamming, pack
-from jaxhash.models import ModelConfig
-from jaxhash.plots import BLUE, GREEN, ORANGE, PURPLE
-from jaxhash.population import Block, forward, init_block
-from jaxhash.sweep import SweepConfig
-from jaxhash.train import TrainConfig
+from jaxhash.codes.code import active, hamming, pack
+from jaxhash.data import catalogue
+from jaxhash.models.mlp import ModelConfig
+from jaxhash.plots import style
+from jaxhash.plots.style import BLUE, GREEN, ORANGE, PURPLE
+from jaxhash.sweeps.run import SweepConfig
+from jaxhash.terminal import hash_figure
+from jaxhash.terminal.command import run_sweep
+from jaxhash.training.mlp import TrainConfig
+from jaxhash.training.population import Block, forward, init_block
 
 COLOURS = ((BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (PURPLE, "D"))
 Row = dict[str, float]
@@ -128,7 +129,7 @@ def untrained_words(
 
 def measure(config: Config, out: Path) -> list[Row]:
     """Train the grid, score its networks as they were before; one row a network."""
-    dataset = data.load(config.dataset, config.data_dir)
+    dataset = catalogue.load(config.dataset, config.data_dir)
     generator = np.random.default_rng(config.seed)
     chosen = [generator.choice(len(dataset.x_train), config.batch, replace=False) for _ in range(config.batches)]
     minibatches = dataset.x_train[np.stack(chosen)]
@@ -207,7 +208,7 @@ def body(config: Config) -> None:
     write_csv(out / "correlations.csv", table)
     picture = out / "naswot.png"
     title = f"{name}: {len(rows)} networks, scores over {config.batches} minibatches of {config.batch}"
-    plots.save(draw_figure(rows, title), picture)
+    style.save(draw_figure(rows, title), picture)
     console = Console()
     console.print(show(table, title))
     console.print(f"Figure: {picture}\nNumbers: {out / 'networks.csv'}, {out / 'correlations.csv'}")

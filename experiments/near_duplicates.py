@@ -2,7 +2,7 @@
 
 Copies of training examples are changed a little (noise, brightness, a shift by one pixel) and mixed with test
 examples, which are nobody's copies. Each is taken for a duplicate if its nearest training example is near enough: by
-Hamming distance of codes (`jaxhash.knn`, exact), or by Euclidean distance of pixels. Counted are the average
+Hamming distance of codes (`jaxhash.codes.knn`, exact), or by Euclidean distance of pixels. Counted are the average
 precision of that decision over all thresholds, and how often the nearest one is the very original.
 
 Where it does not work (digits, 100 bits, seed 0): distance of pixels is the better detector of faint noise (average
@@ -26,13 +26,14 @@ from rich.table import Table
 from sklearn.metrics import average_precision_score, pairwise_distances_argmin_min, precision_recall_curve
 
 import jaxhash
-from experiments import hash_figure, one_model
+from experiments import one_model
 from experiments.one_model import as_images
 from experiments.rows import write_csv
-from jaxhash import plots
-from jaxhash.data import Dataset
-from jaxhash.knn import nearest
-from jaxhash.plots import BLUE, ORANGE
+from jaxhash.codes.knn import nearest
+from jaxhash.data.catalogue import Dataset
+from jaxhash.plots import style as plots
+from jaxhash.plots.style import BLUE, ORANGE
+from jaxhash.terminal import hash_figure
 
 Change = Callable[[Float[np.ndarray, "n side side channels"], np.random.Generator], np.ndarray]
 

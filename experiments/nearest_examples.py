@@ -1,7 +1,7 @@
 """Which training examples share, or almost share, the neural code of an input.
 
 A look-up that explains a network's answer by examples: those that fall into the same linear region, or into one few
-units away. The search is exact (`jaxhash.knn`); k-NN on codes is the study's categorisation (arXiv 2101.05490,
+units away. The search is exact (`jaxhash.codes.knn`); k-NN on codes is the study's categorisation (arXiv 2101.05490,
 section 4), here with the neighbours shown.
 
 Measured (digits, 100 bits, seed 0): the farther the nearest code, the less its label can be trusted: all of the 105
@@ -23,12 +23,13 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import pairwise_distances_argmin_min
 
-from experiments import hash_figure, one_model
+from experiments import one_model
 from experiments.one_model import as_images
 from experiments.rows import write_csv
-from jaxhash import plots
-from jaxhash.data import Dataset
-from jaxhash.knn import nearest
+from jaxhash.codes.knn import nearest
+from jaxhash.data.catalogue import Dataset
+from jaxhash.plots import style
+from jaxhash.terminal import hash_figure
 
 BANDS = ((0, 0), (1, 5), (6, 10), (11, 15), (16, 10**9))
 """Distances that the summary puts together, bits, both ends counted in."""
@@ -94,7 +95,7 @@ def draw_figure(dataset: Dataset, distances: np.ndarray, indices: np.ndarray, sh
         right = [True, *(dataset.y_train[indices[i]] == own)]
         for panel, picture, label, agrees in zip(row, pictures, labels, right, strict=True):
             panel.imshow(picture.squeeze(), cmap="gray_r", vmin=0, vmax=1)
-            panel.set_title(label, fontsize=8, color="black" if agrees else plots.ORANGE)
+            panel.set_title(label, fontsize=8, color="black" if agrees else style.ORANGE)
             panel.set_axis_off()
     figure.suptitle(title)
     return figure
@@ -120,7 +121,7 @@ def body(config: Config) -> None:
     write_csv(out / "summary.csv", rows)
     picture = out / "nearest_examples.png"
     title = f"{dataset.name}: nearest of {len(train.words):,} training codes, {train.num_bits} bits"
-    plots.save(draw_figure(dataset, distances, indices, config.shown, title), picture)
+    style.save(draw_figure(dataset, distances, indices, config.shown, title), picture)
     console = Console()
     right = (dataset.y_train[nearest_by] == dataset.y_test for nearest_by in (by_pixels, indices[:, 0]))
     console.print(show(rows, title, *(float(same.mean()) for same in right)))

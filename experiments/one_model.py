@@ -9,12 +9,13 @@ import numpy as np
 from jaxtyping import Float
 
 import jaxhash
-from experiments.command import run_sweep
-from jaxhash import data, runs
-from jaxhash.data import Dataset
-from jaxhash.models import ModelConfig
-from jaxhash.sweep import SweepConfig
-from jaxhash.train import TrainConfig
+from jaxhash.data import catalogue
+from jaxhash.data.catalogue import Dataset
+from jaxhash.models.mlp import ModelConfig
+from jaxhash.sweeps import folder as runs
+from jaxhash.sweeps.run import SweepConfig
+from jaxhash.terminal.command import run_sweep
+from jaxhash.training.mlp import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def network(config: Common, out: Path) -> tuple[jaxhash.Model, Dataset]:
     Raises:
         ValueError: if the run has no such network, or the data cannot be had.
     """
-    dataset = data.load(config.data_name, config.data_dir)
+    dataset = catalogue.load(config.data_name, config.data_dir)
     if config.run is None:
         return train(config, config.dataset, out), dataset
     try:

@@ -29,13 +29,15 @@ from sklearn.datasets import load_sample_images
 from sklearn.metrics import pairwise_distances_argmin_min, roc_auc_score
 
 import jaxhash
-from experiments import hash_figure, one_model
+from experiments import one_model
 from experiments.one_model import as_images, resized_like
 from experiments.rows import write_csv
-from jaxhash import data, plots
-from jaxhash.data import Dataset
-from jaxhash.knn import nearest
-from jaxhash.plots import BLUE, GREY, ORANGE
+from jaxhash.codes.knn import nearest
+from jaxhash.data import catalogue
+from jaxhash.data.catalogue import Dataset
+from jaxhash.plots import style
+from jaxhash.plots.style import BLUE, GREY, ORANGE
+from jaxhash.terminal import hash_figure
 
 SCORES = {"codes": BLUE, "pixels": GREY, "doubt": ORANGE}
 LEFT_OUT_CLASSES = 2
@@ -77,7 +79,7 @@ def other_data(name: str, like: Dataset, config: Config) -> Float[np.ndarray, "n
             rows, columns = (generator.integers(0, size - PATCH, config.examples // 2) for size in photo.shape[:2])
             images += [photo[i : i + PATCH, j : j + PATCH] / 255 for i, j in zip(rows, columns, strict=True)]
         return resized_like(np.stack(images), side, channels)
-    other = data.load(name, config.data_dir)
+    other = catalogue.load(name, config.data_dir)
     return resized_like(as_images(other.x_test[: config.examples]), side, channels)
 
 
@@ -94,7 +96,7 @@ def without_classes(dataset: Dataset, path: Path) -> Dataset:
     with draft.open("wb") as stream:
         np.savez(stream, x_train=x[known], y_train=y[known], x_test=dataset.x_test[test], y_test=dataset.y_test[test])
     draft.replace(path)
-    return data.load(str(path))
+    return catalogue.load(str(path))
 
 
 def scores(model: jaxhash.Model, dataset: Dataset, x: np.ndarray) -> dict[str, Float[np.ndarray, " n"]]:
@@ -173,7 +175,7 @@ def body(config: Config) -> None:
         distances[name] = usual["codes"], other["codes"]
     write_csv(out / "ood_monitor.csv", rows)
     picture = out / "ood_monitor.png"
-    plots.save(draw_figure(rows, distances, title), picture)
+    style.save(draw_figure(rows, distances, title), picture)
     console = Console()
     console.print(show(rows, title))
     console.print(f"Figure: {picture}\nNumbers: {out / 'ood_monitor.csv'}")

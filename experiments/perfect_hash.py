@@ -22,12 +22,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from experiments import hash_figure
 from experiments.rows import write_csv
-from jaxhash import plots
-from jaxhash.hashing.hasher import floor_bits_per_key
-from jaxhash.hashing.perfect import FitConfig, NotPerfect, Progress, fit
-from jaxhash.plots import BLUE, GREEN, GREY, ORANGE, PURPLE
+from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect, Progress, fit
+from jaxhash.hashing.perfect.hasher import floor_bits_per_key
+from jaxhash.plots import style
+from jaxhash.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE
+from jaxhash.terminal import hash_figure
 
 REPORTED_SECONDS = 20_400
 """The study's training time for 10,000 words."""
@@ -161,7 +161,7 @@ def body(config: Config) -> None:
     write_csv(config.out / "fits.csv", fits)
     write_csv(config.out / "curves.csv", curves)
     picture = config.out / "perfect_hash.png"
-    plots.save(draw_figure(curves, config), picture)
+    style.save(draw_figure(curves, config), picture)
     console = Console()
     console.print(show(fits))
     console.print(f"Figure: {picture}\nNumbers: {config.out / 'fits.csv'}, {config.out / 'curves.csv'}")

@@ -22,13 +22,14 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
-from experiments import paper
-from experiments.command import option, parse, run_sweep, title_of
-from experiments.machines import Machines
-from jaxhash import checkpoint, phase_plots, plots
-from jaxhash.regimes import NAMES, SUFFICIENT, Thresholds, chart
-from jaxhash.sweep import SweepConfig
-from jaxhash.train import TrainConfig
+from jaxhash.plots import phase, style
+from jaxhash.storage import checkpoint
+from jaxhash.sweeps import presets
+from jaxhash.sweeps.phase import NAMES, SUFFICIENT, Thresholds, chart
+from jaxhash.sweeps.run import SweepConfig
+from jaxhash.terminal.command import option, parse, run_sweep, title_of
+from jaxhash.terminal.machines import Machines
+from jaxhash.training.mlp import TrainConfig
 
 SNAPSHOTS = (0, 1, 3, 10, 20, 60)
 
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     checkpoint.write_bytes(out / "phase_chart.nc", bytes(found.to_netcdf(engine="scipy")))
     checkpoint.write_text(out / "phase_chart.csv", found.to_dataframe().reset_index().to_csv(index=False))
     picture = out / "phase_chart.png"
-    plots.save(phase_plots.phase_chart(found, config.thresholds, config.panels, title_of(config.sweep)), picture)
+    style.save(phase.phase_chart(found, config.thresholds, config.panels, title_of(config.sweep)), picture)
 
     table = Table(title=f"{title_of(config.sweep)}: sufficiently-expressive from which width on")
     table.add_column("examples", justify="right")
@@ -81,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
 def default(dataset: str, epochs: int) -> SweepConfig:
     """Some widths and sample sizes of the study, from its smallest to its largest, or a grid for the digits."""
     snapshots = (*(epoch for epoch in SNAPSHOTS if epoch < epochs), epochs)
-    study = paper.STUDIES.get(dataset)
+    study = presets.STUDIES.get(dataset)
     if study is None:
         train = TrainConfig(epochs=epochs, patience=0)
         sizes, widths = (30, 100, 300, 1000), (3, 5, 10, 20, 40, 80)

@@ -24,20 +24,21 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from experiments import paper
-from experiments.command import option, parse
-from experiments.machines import Machines
 from experiments.rows import write_csv
 from experiments.variants import run_variants
-from jaxhash import effects, plots, variant_plots
-from jaxhash.effects import Effect
-from jaxhash.sweep import NUMBERS, SweepConfig
-from jaxhash.train import TrainConfig
-from jaxhash.variants import Factor, Value, get_field, one_at_a_time
+from jaxhash.plots import compare as compare_plots
+from jaxhash.plots import style
+from jaxhash.sweeps import compare, presets
+from jaxhash.sweeps.compare import Effect
+from jaxhash.sweeps.run import NUMBERS, SweepConfig
+from jaxhash.sweeps.variants import Factor, Value, get_field, one_at_a_time
+from jaxhash.terminal.command import option, parse
+from jaxhash.terminal.machines import Machines
+from jaxhash.training.mlp import TrainConfig
 
 SHOWN = ("test_redundancy", "knn_accuracy", "logistic_accuracy", "test_kmeans_accuracy", "test_accuracy")
 """Columns of the printed table; effects.csv has all ten numbers."""
-DOMINANT = (effects.WIDTH, "training time", "sample size")
+DOMINANT = (compare.WIDTH, "training time", "sample size")
 """The factors that matter most, as the study says."""
 
 
@@ -118,8 +119,8 @@ def main(arguments: list[str] | None = None) -> None:
     write_csv(out / "effects.csv", [dataclasses.asdict(effect) for effect in found])
     title = f"{name}, {config.sweep.repeats} repeats, {config.sweep.train.epochs} epochs; one factor changed at a time"
     picture = out / "regularisation.png"
-    plots.save(
-        variant_plots.factors(results, config.sweep, factors, ("test_redundancy", "knn_accuracy"), title), picture
+    style.save(
+        compare_plots.factors(results, config.sweep, factors, ("test_redundancy", "knn_accuracy"), title), picture
     )
     console = Console()
     widths = sorted(config.sweep.widths)
@@ -135,13 +136,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 def default(dataset: str) -> Config:
     """The study's recipe, or one for the embedded digits, at few widths and sample sizes."""
-    study = paper.STUDIES.get(dataset)
+    study = presets.STUDIES.get(dataset)
     if study is None:
         train = TrainConfig(epochs=60)
         return Config(SweepConfig(dataset, widths=(3, 10, 20, 30), repeats=5, train=train))
     widths = _spread(study.widths)
     return Config(
-        dataclasses.replace(paper.capacity(dataset), widths=widths, repeats=3),
+        dataclasses.replace(presets.capacity(dataset), widths=widths, repeats=3),
         sample_grid=_spread(study.sample_sizes)[:-1],
     )
 
@@ -153,9 +154,9 @@ def _spread(values: tuple[int, ...]) -> tuple[int, ...]:
 
 def all_effects(results: xr.Dataset, baseline: SweepConfig, factors: Sequence[Factor]) -> list[Effect]:
     """Width first, then every factor at every width, for each of the ten numbers."""
-    found = [effects.of_width(results[number]) for number in NUMBERS]
+    found = [compare.of_width(results[number]) for number in NUMBERS]
     return found + [
-        effects.of_factor(results[number], baseline, factor, int(width))
+        compare.of_factor(results[number], baseline, factor, int(width))
         for factor in factors
         for width in results["width"].values
         for number in NUMBERS
@@ -172,7 +173,7 @@ def table(shown: Sequence[Effect], width: int) -> Table:
     )
     made.add_column("factor")
     for number in SHOWN:
-        made.add_column(variant_plots.SHORT[number].replace(" ", "\n"), justify="right", no_wrap=True)
+        made.add_column(compare_plots.SHORT[number].replace(" ", "\n"), justify="right", no_wrap=True)
     names = {effect.factor: None for effect in shown}
     dominant = [name for name in DOMINANT if name in names]
     for name in [*dominant, *(name for name in names if name not in dominant)]:
@@ -197,7 +198,7 @@ def verdict(of_number: Sequence[Effect]) -> str:
     exceeded = [name for name, size in dominant.items() if size < others[most]]
     sizes = ", ".join(f"{name} {size:.3f}" for name, size in dominant.items())
     rest = f"more than {' and '.join(exceeded)}" if exceeded else "less than each of them"
-    number = variant_plots.SHORT[of_number[0].number]
+    number = compare_plots.SHORT[of_number[0].number]
     return f"{number}: {sizes}; of the rest {most} does most, {others[most]:.3f}, {rest}."
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from experiments.report_page import page
-from experiments.report_runs import Run, read_run
-from jaxhash import checkpoint
+from jaxhash.storage import checkpoint
+from jaxhash.terminal.report_page import page
+from jaxhash.terminal.report_runs import Run, read_run
 
 
 @dataclass(frozen=True)

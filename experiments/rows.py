@@ -5,7 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from jaxhash import checkpoint
+from jaxhash.storage import checkpoint
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:

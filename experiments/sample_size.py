@@ -6,7 +6,7 @@ they fill an epoch of the whole set, so that every model makes the same number o
 README, with the time it took.
 
     python -m experiments.sample_size                                # digits, under a minute on 2 cores
-    python -m experiments.sample_size --dataset mnist                # the grid and recipe of experiments/paper.py
+    python -m experiments.sample_size --dataset mnist                # the grid and recipe of jaxhash/sweeps/presets.py
     python -m experiments.sample_size --dataset mnist --repeats 3 --epochs 20
     python -m experiments.sample_size --dataset my.npz --sample-sizes 10 100 1000 --widths 16 32 --out runs/mine
 
@@ -18,12 +18,12 @@ from pathlib import Path
 
 import tyro
 
-from experiments import paper
-from experiments.command import conclude, option, parse, run_sweep, title_of
-from experiments.machines import Machines
-from jaxhash import plots
-from jaxhash.sweep import SweepConfig
-from jaxhash.train import TrainConfig
+from jaxhash.plots import style
+from jaxhash.sweeps import presets
+from jaxhash.sweeps.run import SweepConfig
+from jaxhash.terminal.command import conclude, option, parse, run_sweep, title_of
+from jaxhash.terminal.machines import Machines
+from jaxhash.training.mlp import TrainConfig
 
 PANELS = {
     "train_redundancy": "codes of training examples",
@@ -40,7 +40,7 @@ class Config:
     """Redundancy ratio and accuracies on codes against the number of training examples.
 
     The defaults of --sample-sizes, --widths, --repeats, --depth, --epochs and all that belongs to the recipe are the
-    study's for the --dataset given (experiments/paper.py).
+    study's for the --dataset given (jaxhash/sweeps/presets.py).
     """
 
     sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
@@ -64,13 +64,13 @@ def main(arguments: list[str] | None = None) -> None:
     out = config.out or Path("runs") / f"sample_size-{Path(dataset).stem}"
     results = run_sweep(config.sweep, out, config.data_dir, config.machines)
     title, picture = title_of(config.sweep), out / "sample_size.png"
-    plots.save(plots.against(results, "examples", PANELS, title), picture)
+    style.save(style.against(results, "examples", PANELS, title), picture)
     conclude(results, title, picture)
 
 
 def default(dataset: str) -> SweepConfig:
     """The study's grid, or one for the embedded digits."""
-    study = paper.STUDIES.get(dataset)
+    study = presets.STUDIES.get(dataset)
     if study is None:
         sizes, train = (10, 30, 100, 300, 1000), TrainConfig(epochs=60)
         return SweepConfig(dataset, widths=(10, 20, 40), repeats=3, sample_sizes=sizes, train=train)

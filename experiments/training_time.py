@@ -6,7 +6,7 @@ one run without early stop. The control, uniform random inputs outside the range
 is not learned from the data. What we measured stands in the README, with the time it took.
 
     python -m experiments.training_time                              # digits, under a minute on 2 cores
-    python -m experiments.training_time --dataset mnist              # the grid and recipe of experiments/paper.py
+    python -m experiments.training_time --dataset mnist              # the grid and recipe of jaxhash/sweeps/presets.py
     python -m experiments.training_time --dataset mnist --repeats 2 --epochs 60
     python -m experiments.training_time --dataset my.npz --snapshots 0 1 5 30 --epochs 30 --out runs/mine
 
@@ -19,12 +19,12 @@ from pathlib import Path
 
 import tyro
 
-from experiments import paper
-from experiments.command import conclude, option, parse, run_sweep, title_of
-from experiments.machines import Machines
-from jaxhash import plots
-from jaxhash.sweep import SweepConfig
-from jaxhash.train import TrainConfig
+from jaxhash.plots import style
+from jaxhash.sweeps import presets
+from jaxhash.sweeps.run import SweepConfig
+from jaxhash.terminal.command import conclude, option, parse, run_sweep, title_of
+from jaxhash.terminal.machines import Machines
+from jaxhash.training.mlp import TrainConfig
 
 PANELS = {
     "train_redundancy": "codes of training examples",
@@ -41,7 +41,7 @@ class Config:
     """Redundancy ratio and accuracies on codes against training time.
 
     The defaults of --snapshots, --widths, --repeats, --depth, --epochs and all that belongs to the recipe are the
-    study's for the --dataset given (experiments/paper.py), but no model stops early; with another --epochs, the
+    study's for the --dataset given (jaxhash/sweeps/presets.py), but no model stops early; with another --epochs, the
     snapshots up to it.
     """
 
@@ -67,15 +67,15 @@ def main(arguments: list[str] | None = None) -> None:
     results = run_sweep(config.sweep, out, config.data_dir, config.machines)
     title, picture = title_of(config.sweep), out / "training_time.png"
     panels = {name: label for name, label in PANELS.items() if name in config.sweep.numbers}
-    plots.save(plots.against(results, "epoch", panels, title), picture)
+    style.save(style.against(results, "epoch", panels, title), picture)
     conclude(results, title, picture)
 
 
 def default(dataset: str, epochs: int) -> SweepConfig:
     """The study's grid up to some epoch (0: its own last one), or one for the embedded digits."""
-    study = paper.STUDIES.get(dataset)
+    study = presets.STUDIES.get(dataset)
     if study is None:
-        study = paper.Study(
+        study = presets.Study(
             widths=(),
             sample_widths=(),
             sample_sizes=(),

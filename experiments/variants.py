@@ -12,10 +12,11 @@ import xarray as xr
 from jax.experimental.compilation_cache import compilation_cache
 from rich.console import Console
 
-from experiments.command import interruptible, progress_bar
-from experiments.machines import ONE_PROCESS, Machines
-from jaxhash import sweep, variants
-from jaxhash.sweep import SweepConfig
+from jaxhash.sweeps import run as sweep
+from jaxhash.sweeps import variants
+from jaxhash.sweeps.run import SweepConfig
+from jaxhash.terminal.command import interruptible, progress_bar
+from jaxhash.terminal.machines import ONE_PROCESS, Machines
 
 
 def run_variants(

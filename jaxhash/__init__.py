@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxhash.encoding import encode, encode_with_output
-    from jaxhash.hashing.hasher import Hasher, load_hasher
-    from jaxhash.hashing.key_source import KeyFile
-    from jaxhash.hashing.perfect import FitConfig, NotPerfect, fit
-    from jaxhash.runs import Model, load
+    from jaxhash.hashing.keys.source import KeyFile
+    from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect, fit
+    from jaxhash.hashing.perfect.hasher import Hasher, load_hasher
+    from jaxhash.sweeps.folder import Model, load
 
 __version__ = version("jaxhash")
 __all__ = [
@@ -36,10 +36,10 @@ __all__ = [
 
 _HOMES = {
     "jaxhash.encoding": ["encode", "encode_with_output"],
-    "jaxhash.hashing.hasher": ["Hasher", "load_hasher"],
-    "jaxhash.hashing.key_source": ["KeyFile"],
-    "jaxhash.hashing.perfect": ["FitConfig", "NotPerfect", "fit"],
-    "jaxhash.runs": ["Model", "load"],
+    "jaxhash.hashing.perfect.hasher": ["Hasher", "load_hasher"],
+    "jaxhash.hashing.keys.source": ["KeyFile"],
+    "jaxhash.hashing.perfect.fitting": ["FitConfig", "NotPerfect", "fit"],
+    "jaxhash.sweeps.folder": ["Model", "load"],
 }
 
 

@@ -26,14 +26,17 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jaxhash import device_memory, signals, status, tensorboard
-from jaxhash.hashing import export, fit_log, hasher, key_lines, keys, perfect, unfinished
-from jaxhash.hashing.key_lines import Flat
-from jaxhash.hashing.key_source import KeyFile, spooled
-from jaxhash.hashing.latent import LatentConfig
-from jaxhash.hashing.perfect import FitConfig, Interrupted, NotPerfect
-from jaxhash.hashing.sharded import ShardedConfig
-from jaxhash.hashing.single import SingleConfig
+from jaxhash.hashing.keys import lines, tokens
+from jaxhash.hashing.keys.lines import Flat
+from jaxhash.hashing.keys.source import KeyFile, spooled
+from jaxhash.hashing.perfect import export, fit_log, hasher, resume
+from jaxhash.hashing.perfect import fitting as perfect
+from jaxhash.hashing.perfect.fitting import FitConfig, Interrupted, NotPerfect
+from jaxhash.hashing.perfect.prototypes import SingleConfig
+from jaxhash.hashing.perfect.seeds import LatentConfig
+from jaxhash.hashing.perfect.sharded import ShardedConfig
+from jaxhash.runtime import memory, signals
+from jaxhash.sweeps import status, tensorboard
 
 OK, BAD_INPUT, NOT_PERFECT, INTERRUPTED, READER_GONE = 0, 1, 3, 130, 141
 STDIN = "-"
@@ -186,7 +189,7 @@ def _fit(command: Fit) -> int:
     with (
         _Display() as display,
         signals.requests(lambda: display.say("Stopping after the step under way ...")) as asked,
-        device_memory.explained(OUT_OF_MEMORY),
+        memory.explained(OUT_OF_MEMORY),
     ):
         try:
             found, exit_status = _learn(command, config, display, asked.stop)
@@ -214,13 +217,13 @@ def _learn(command: Fit, config: FitConfig, display: "_Display", stop: threading
         source: KeyFile | list[bytes]
         if command.keys == STDIN:
             source = stack.enter_context(spooled(sys.stdin.buffer, copied))
-        elif command.keys not in keys.KEY_SETS and Path(command.keys).exists():
+        elif command.keys not in tokens.KEY_SETS and Path(command.keys).exists():
             source = KeyFile(Path(command.keys))
             if not source.path.is_file():  # a pipe, which can be read once only
                 source = stack.enter_context(spooled(stack.enter_context(source.path.open("rb")), copied))
         else:
-            source = keys.load_keys(command.keys)
-        kept = stack.enter_context(unfinished.opened(_unfinished(command.out)))
+            source = tokens.load_keys(command.keys)
+        kept = stack.enter_context(resume.opened(_unfinished(command.out)))
         _refuse_existing(command.out)  # another process may have made it meanwhile
         report = stack.enter_context(fit_log.opened(kept.folder, command.method, display.update))
         try:
@@ -258,10 +261,10 @@ def _what_is_kept(out: Path) -> str:
 
 def _hash(command: Hash) -> int:
     if command.keys == STDIN:
-        return _print_bins(command.folder, key_lines.blocks(sys.stdin.buffer, "standard input"))
-    if command.keys not in keys.KEY_SETS and Path(command.keys).exists():
-        return _print_bins(command.folder, key_lines.file_blocks(Path(command.keys), command.keys))
-    return _print_bins(command.folder, [keys.flatten(keys.load_keys(command.keys))])
+        return _print_bins(command.folder, lines.blocks(sys.stdin.buffer, "standard input"))
+    if command.keys not in tokens.KEY_SETS and Path(command.keys).exists():
+        return _print_bins(command.folder, lines.file_blocks(Path(command.keys), command.keys))
+    return _print_bins(command.folder, [tokens.flatten(tokens.load_keys(command.keys))])
 
 
 def _print_bins(path: Path, blocks: Iterable[Flat]) -> int:

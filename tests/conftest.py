@@ -14,9 +14,11 @@ import pytest
 import xarray as xr
 
 import jaxhash
-from jaxhash import data, results, sweep
-from jaxhash.sweep import SweepConfig
-from jaxhash.train import TrainConfig
+from jaxhash.data import catalogue
+from jaxhash.sweeps import results
+from jaxhash.sweeps import run as sweep
+from jaxhash.sweeps.run import SweepConfig
+from jaxhash.training.mlp import TrainConfig
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Trained:
     config: SweepConfig
     out: Path
     results: xr.Dataset
-    data: data.Dataset
+    catalogue: catalogue.Dataset
 
     def model(self, width: int, repeat: int = 0) -> jaxhash.Model:
         """A model of it."""

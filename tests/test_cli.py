@@ -8,9 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from jaxhash import checkpoint, cli
-from jaxhash.hashing import key_lines
-from jaxhash.hashing.hasher import load_hasher
+from jaxhash import cli
+from jaxhash.hashing.keys import lines
+from jaxhash.hashing.perfect.hasher import load_hasher
+from jaxhash.storage import checkpoint
 
 WORDS = [f"word{i}" for i in range(100)]
 
@@ -76,7 +77,7 @@ def test_lines_of_every_kind_are_hashed_one_for_one(saved, tmp_path, capfdbinary
     path.write_bytes(pack(text))
     expected = np.asarray(load_hasher(saved)(keys)).tolist()
     assert hash_lines(saved, capfdbinary, path) == expected
-    monkeypatch.setattr(key_lines, "BLOCK_BYTES", 3)
+    monkeypatch.setattr(lines, "BLOCK_BYTES", 3)
     assert hash_lines(saved, capfdbinary, path) == expected
 
 

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from jaxhash.hashing.keys import load_keys
-from jaxhash.hashing.perfect import fit
+from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.perfect.fitting import fit
 
 
 @pytest.mark.slow

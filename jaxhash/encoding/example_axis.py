@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from jaxhash.encoding.dataflow import RULED_CALLS, Value
+from jaxhash.encoding.jaxpr_graph import RULED_CALLS, Value
 from jaxhash.encoding.units import Unit, innermost
 
 ONE_BY_ONE = (

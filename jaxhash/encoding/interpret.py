@@ -15,7 +15,7 @@ from jax.extend.core import Var
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
-from jaxhash.encoding.dataflow import Graph, Op, Value
+from jaxhash.encoding.jaxpr_graph import Graph, Op, Value
 from jaxhash.encoding.units import Unit, innermost
 
 Emit = Callable[[Unit, Array], Array]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Key, Shaped
 
-from jaxhash.codes import active
+from jaxhash.codes.code import active
 
 Reduction = Callable[[Float[Array, "n *shape"]], Bool[Array, "n *bits"]]
 

@@ -20,10 +20,10 @@ from jax.extend.core import ClosedJaxpr
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool
 
-from jaxhash.codes import Code, Layer, active, pack
-from jaxhash.encoding.dataflow import Known, build
+from jaxhash.codes.code import Code, Layer, active, pack
 from jaxhash.encoding.example_axis import ONE_BY_ONE, Layout, locate
 from jaxhash.encoding.interpret import run
+from jaxhash.encoding.jaxpr_graph import Known, build
 from jaxhash.encoding.reductions import Reduction
 from jaxhash.encoding.units import Unit, find, innermost
 

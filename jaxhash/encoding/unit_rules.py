@@ -1,7 +1,7 @@
 """Which operations of a traced function are ReLU-like units, and what each one's bit is.
 
 A unit is an elementwise function of one floating-point value x that depends on the examples, with a corner at a
-constant that is written in the function. Its bit is 1 where its input x is greater than 0 (`jaxhash.codes.active`).
+constant that is written in the function. Its bit is 1 where its input x is greater than 0 (`jaxhash.codes.code.active`).
 
 | in the traced function                        | such as                             | bits per element              |
 | --------------------------------------------- | ----------------------------------- | ----------------------------- |
@@ -31,7 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxhash.encoding.dataflow import RULED_CALLS, Op, Value, resolve
+from jaxhash.encoding.jaxpr_graph import RULED_CALLS, Op, Value, resolve
 
 SMOOTH_CALLS = {
     "gelu", "log_sigmoid", "logaddexp", "mish", "sigmoid", "silu", "soft_sign", "softplus", "sparse_plus",

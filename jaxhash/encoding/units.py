@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import jax
 from jaxtyping import Array, Float
 
-from jaxhash.codes import Skipped
-from jaxhash.encoding.dataflow import (
+from jaxhash.codes.code import Skipped
+from jaxhash.encoding.jaxpr_graph import (
     CONTROL_FLOW,
     RULED_CALLS,
     Graph,

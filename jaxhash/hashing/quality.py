@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Array, Float64, Int, Int64
 from scipy import stats
 
-from jaxhash.hashing.python_hash import MAX_SALT, python_bins
-from jaxhash.hashing.table import expected_collisions
+from jaxhash.hashing.keys.python_hash import MAX_SALT, python_bins
+from jaxhash.hashing.study.table import expected_collisions
 
 HashFunction = Callable[[Sequence[bytes]], Int[np.ndarray | Array, " n"]]
 

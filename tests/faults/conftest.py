@@ -14,7 +14,9 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhash import checkpoint, run_lock, run_log, runs
+from jaxhash.storage import checkpoint, locks
+from jaxhash.sweeps import folder as runs
+from jaxhash.sweeps import log
 
 
 def seeds(asked: str) -> range:
@@ -44,10 +46,11 @@ SWEEP = """
 import random, sys, time
 from pathlib import Path
 import numpy as np
-from experiments.command import run_sweep
-from jaxhash import sweep, tasks
-from jaxhash.properties import Properties
-from jaxhash.train import TrainConfig
+from jaxhash.terminal.command import run_sweep
+from jaxhash.sweeps import run as sweep
+from jaxhash.sweeps import task as tasks
+from jaxhash.codes.properties import Properties
+from jaxhash.training.mlp import TrainConfig
 
 def measure(key, words, *_, **__):
     return Properties(*[float(np.asarray(words).astype(np.uint64).sum() % 999_983) / 999_983] * len(Properties._fields))
@@ -66,7 +69,8 @@ run_sweep(config, Path(sys.argv[1]), None)
 # As the command, but it saves at every step.
 FIT = """
 from jaxhash import cli
-from jaxhash.hashing import perfect, side_by_side
+from jaxhash.hashing.perfect import fitting
+from jaxhash.hashing.perfect import workers
 perfect.SECONDS_BETWEEN_SAVES = side_by_side.SECONDS_BETWEEN_LOOKS = 0.0
 cli.main()
 """
@@ -113,7 +117,7 @@ def wait_until(process, condition):
 
 def since_start(process, out):
     """What a sweep's process has logged."""
-    return [event for event in run_log.events(out) if event["pid"] == process.pid]
+    return [event for event in log.events(out) if event["pid"] == process.pid]
 
 
 @dataclass(frozen=True)
@@ -129,11 +133,11 @@ class Whole:
 
         Every task, and the results, are as this sweep's, or not there.
         """
-        assert run_lock.holder(out) is None
+        assert locks.holder(out) is None
         for path in (out / runs.TASKS).glob("[!.]*"):
             assert checkpoint.describe(path) == checkpoint.describe(self.out / runs.TASKS / path.name)
             jax.tree.map(np.testing.assert_array_equal, arrays(out, path.name), arrays(self.out, path.name))
-        for event in run_log.events(out):
+        for event in log.events(out):
             if event["event"] == "measured":
                 assert (out / runs.TASKS / f"{event['task']}_epoch-{event['epoch']}").is_dir()
         for name in (runs.RESULTS, runs.TABLE):
@@ -167,7 +171,7 @@ def whole(processes, once):
             assert ended(processes.sweep(folder / name))[0] == 0
 
     folder = once("whole", run_twice)
-    last = run_log.events(folder / "run")[-1]
+    last = log.events(folder / "run")[-1]
     assert last["event"] == "done"
     return Whole(folder / "run", last["seconds"])
 
@@ -209,4 +213,4 @@ def read_only(tmp_path):
 
 def last_event(out: Path):
     """The last line of a log."""
-    return json.loads((out / run_log.LOG).read_text().splitlines()[-1])
+    return json.loads((out / log.LOG).read_text().splitlines()[-1])

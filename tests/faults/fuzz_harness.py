@@ -18,12 +18,14 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["jaxhash.image_files", "jaxhash.pickled_values", "jaxhash.hashing.key_lines"]):
-    from jaxhash.hashing.keys import read_keys
-    from jaxhash.image_files import parse_cifar_pickle, parse_idx
-from jaxhash.checkpoint import CheckpointError
-from jaxhash.datafiles import DataError
-from jaxhash.hashing.hasher import load_hasher
+with atheris.instrument_imports(
+    include=["jaxhash.data.image_formats", "jaxhash.data.pickled_values", "jaxhash.hashing.keys.lines"]
+):
+    from jaxhash.data.image_formats import parse_cifar_pickle, parse_idx
+    from jaxhash.hashing.keys.tokens import read_keys
+from jaxhash.data.download import DataError
+from jaxhash.hashing.perfect.hasher import load_hasher
+from jaxhash.storage.checkpoint import CheckpointError
 
 
 def idx(content: bytes, _: Path) -> None:

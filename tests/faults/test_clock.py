@@ -4,9 +4,9 @@ import dataclasses
 from datetime import UTC, datetime
 
 import pytest
-from conftest import ended
 
-from jaxhash import run_log, status
+from jaxhash.sweeps import log, status
+from tests.faults.conftest import ended
 
 
 @pytest.mark.slow
@@ -14,7 +14,7 @@ def test_a_sweep_whose_clock_is_set_back_again_and_again_is_the_same(whole, proc
     out = tmp_path / "run"
     assert ended(processes.sweep(out, "clock"))[0] == 0
     whole.assert_ended_the_same(out)
-    events = run_log.events(out)
+    events = log.events(out)
     times, seconds = [e["time"] for e in events], [e["seconds"] for e in events]
     assert times == sorted(times, reverse=True)
     assert seconds == sorted(seconds)

@@ -5,12 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import SEEDS
 
 import jaxhash
-from jaxhash import run_log, status, sweep
-from jaxhash.checkpoint import CheckpointError
-from jaxhash.results import collect
+from jaxhash.storage.checkpoint import CheckpointError
+from jaxhash.sweeps import log, status
+from jaxhash.sweeps import run as sweep
+from jaxhash.sweeps.results import collect
+from tests.faults.conftest import SEEDS
 
 PLACES = 10
 
@@ -104,7 +105,7 @@ def test_a_log(trained, tmp_path, seed):
     for place in range(PLACES):
         out = tmp_path / str(place)
         shutil.copytree(trained.out, out)
-        damage(out / run_log.LOG, draw)
+        damage(out / log.LOG, draw)
         found = status.status(out)
         assert (found.measured, found.models, found.ended) == (6, 6, "done")
         assert status.table(out, found)["models"] == "6, 6 of 6 measurings saved"

@@ -3,11 +3,12 @@
 import subprocess
 
 import pytest
-from conftest import ended
 
-from experiments.command import run_sweep
-from jaxhash import cli, runs
-from jaxhash.sweep import SweepConfig
+from jaxhash import cli
+from jaxhash.sweeps import folder
+from jaxhash.sweeps.run import SweepConfig
+from jaxhash.terminal.command import run_sweep
+from tests.faults.conftest import ended
 
 
 @pytest.mark.slow
@@ -20,9 +21,9 @@ def test_a_sweep_on_a_full_disk(whole, processes, small_disk):
     assert said[-1].startswith("Error: ")
     assert "the same command continues it" in said[-1]
     assert not any("Traceback" in line for line in said)
-    assert not (disk / "run" / runs.RESULTS).exists()
+    assert not (disk / "run" / folder.RESULTS).exists()
     whole.assert_nothing_wrong(disk / "run")
-    saved = list((disk / "run" / runs.TASKS).glob("[!.]*"))
+    saved = list((disk / "run" / folder.TASKS).glob("[!.]*"))
     assert saved
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
     assert ended(processes.sweep(disk / "run"))[0] == 0

@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import CIFAR_BATCH, SEEDS
 
-from jaxhash.hashing.keys import load_keys
-from jaxhash.hashing.latent import LatentConfig
-from jaxhash.hashing.perfect import FitConfig, fit
+from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.perfect.fitting import FitConfig, fit
+from jaxhash.hashing.perfect.seeds import LatentConfig
+from tests.faults.conftest import CIFAR_BATCH, SEEDS
 
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "2"))
 HARNESS = Path(__file__).with_name("fuzz_harness.py")

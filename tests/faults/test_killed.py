@@ -5,12 +5,13 @@ import time
 
 import numpy as np
 import pytest
-from conftest import SEEDS, ended, since_start, wait_until
 
-from jaxhash import checkpoint, status
-from jaxhash.checkpoint import is_draft
-from jaxhash.hashing.hasher import load_hasher
-from jaxhash.hashing.unfinished import Unfinished
+from jaxhash.hashing.perfect.hasher import load_hasher
+from jaxhash.hashing.perfect.resume import Unfinished
+from jaxhash.storage import checkpoint
+from jaxhash.storage.checkpoint import is_draft
+from jaxhash.sweeps import status
+from tests.faults.conftest import SEEDS, ended, since_start, wait_until
 
 WORDS = [f"word{i}" for i in range(3000)]
 

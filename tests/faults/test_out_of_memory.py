@@ -3,13 +3,14 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import last_event
 
-from jaxhash import cli, sweep
-from jaxhash.device_memory import OutOfMemory, explained
-from jaxhash.hashing import perfect
-from jaxhash.sweep import SweepConfig
-from jaxhash.train import TrainConfig
+from jaxhash import cli
+from jaxhash.hashing.perfect import fitting
+from jaxhash.runtime.memory import OutOfMemory, explained
+from jaxhash.sweeps import run as sweep
+from jaxhash.sweeps.run import SweepConfig
+from jaxhash.training.mlp import TrainConfig
+from tests.faults.conftest import last_event
 
 FAR_TOO_MANY = 2**44
 
@@ -35,7 +36,7 @@ def test_a_sweep(tmp_path, monkeypatch, asked, where):
 
 def test_a_fit(tmp_path, capfd, monkeypatch):
     (tmp_path / "words").write_text("a\nb\nc\n")
-    monkeypatch.setattr(perfect, "separate", on_device)
+    monkeypatch.setattr(fitting, "separate", on_device)
     assert cli.run(cli.Fit(str(tmp_path / "words"), tmp_path / "x")) == cli.BAD_INPUT
     said = capfd.readouterr().err
     assert said.count("\n") == 1, said

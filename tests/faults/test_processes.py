@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from jaxhash import distributed, run_log
-from jaxhash.lanes import lanes
+from jaxhash.runtime import processes as distributed
+from jaxhash.runtime.workers import lanes
+from jaxhash.sweeps import log
 
 ROOT = Path(__file__).parents[2]
 WITHIN = 60
@@ -93,7 +94,7 @@ def ended(processes: list[subprocess.Popen[str]], seconds: float = 300) -> list[
 
 def epochs(out: Path, process: int = 0) -> list[dict[str, Any]]:
     """What a process has logged of its training."""
-    return [event for event in run_log.events(out, process) if event["event"] == "epoch"]
+    return [event for event in log.events(out, process) if event["event"] == "epoch"]
 
 
 def partial(out: Path) -> dict[str, int]:
@@ -131,7 +132,7 @@ def test_several_processes_write_one_result_and_the_same_bits(folder, alone, cou
     assert "10 of 10 models" in said[0]
     assert len(list((folder / out / "tasks").iterdir())) == 5
     for i in range(count):
-        start, *_, end = run_log.events(folder / out, i)
+        start, *_, end = log.events(folder / out, i)
         assert (start["event"], start["processes"], end["event"]) == ("start", count, "done")
 
 

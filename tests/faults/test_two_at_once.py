@@ -11,10 +11,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from experiments.command import run_sweep
-from jaxhash import cli, run_lock
-from jaxhash.run_lock import InUse, held, holder
-from jaxhash.sweep import SweepConfig
+from jaxhash import cli
+from jaxhash.storage import locks
+from jaxhash.storage.locks import InUse, held, holder
+from jaxhash.sweeps.run import SweepConfig
+from jaxhash.terminal.command import run_sweep
 
 # Not by our code: a process that holds the lock until it is ended.
 HOLD = """
@@ -29,7 +30,7 @@ sys.stdin.read()
 @contextmanager
 def holding(folder):
     """Another process that holds the lock of a folder."""
-    command = [sys.executable, "-c", HOLD, folder / run_lock.LOCK]
+    command = [sys.executable, "-c", HOLD, folder / locks.LOCK]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
         yield process
@@ -49,14 +50,14 @@ def note(**changes):
 
 def test_a_second_sweep(tmp_path, other, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "1000")
-    (tmp_path / run_lock.LOCK).write_text(note(pid=other.pid))
+    (tmp_path / locks.LOCK).write_text(note(pid=other.pid))
     with pytest.raises(SystemExit) as caught:
         run_sweep(SweepConfig(), tmp_path, None)
     assert caught.value.code == 1
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith(f"Error: {tmp_path} is in use by another process: process {other.pid} on ")
-    assert [path.name for path in tmp_path.iterdir()] == [run_lock.LOCK]
-    assert (tmp_path / run_lock.LOCK).read_text() == note(pid=other.pid)
+    assert [path.name for path in tmp_path.iterdir()] == [locks.LOCK]
+    assert (tmp_path / locks.LOCK).read_text() == note(pid=other.pid)
 
 
 def test_a_second_fit(trained, tmp_path, capfd):
@@ -75,7 +76,7 @@ def test_a_second_fit_into_a_folder_that_is_still_to_come(tmp_path, capfd):
         said = capfd.readouterr().err.strip().splitlines()[-1]
         assert said.startswith(f"Error: {begun} is in use by another process")
         assert {path.name for path in tmp_path.iterdir()} == {"words", begun.name}
-        assert [path.name for path in begun.iterdir()] == [run_lock.LOCK]
+        assert [path.name for path in begun.iterdir()] == [locks.LOCK]
     assert cli.run(cli.Fit(str(tmp_path / "words"), tmp_path / "my.hash")) == cli.OK
     assert {path.name for path in tmp_path.iterdir()} == {"words", "my.hash"}
 
@@ -85,7 +86,7 @@ def test_a_lock_that_leads_elsewhere_is_not_followed(tmp_path):
     mine, folder = tmp_path / "mine", tmp_path / "run"
     mine.write_text("precious")
     folder.mkdir()
-    (folder / run_lock.LOCK).symlink_to(mine)
+    (folder / locks.LOCK).symlink_to(mine)
     with pytest.raises(OSError, match="symbolic link"), held(folder):
         pass
     assert mine.read_text() == "precious"
@@ -106,15 +107,15 @@ def test_the_first_is_named_until_it_ends(tmp_path):
 
 def test_a_lock_that_was_deleted_by_the_one_before_keeps_the_next_out(tmp_path, monkeypatch):
     """As a fit does at its end, while another waits for its turn."""
-    honest, taken = run_lock._take, []
+    honest, taken = locks._take, []
 
     def take(file, folder):
         honest(file, folder)
         if not taken:
-            (folder / run_lock.LOCK).unlink()
+            (folder / locks.LOCK).unlink()
         taken.append(file)
 
-    monkeypatch.setattr(run_lock, "_take", take)
+    monkeypatch.setattr(locks, "_take", take)
     with held(tmp_path):
         assert holder(tmp_path).pid == os.getpid()
     assert len(taken) == 2
@@ -123,8 +124,8 @@ def test_a_lock_that_was_deleted_by_the_one_before_keeps_the_next_out(tmp_path, 
 def test_one_that_says_nothing_is_respected_while_it_lives(tmp_path, other):
     with pytest.raises(InUse, match="a host that did not say"), held(tmp_path):
         pass
-    assert holder(tmp_path) == run_lock.UNKNOWN
-    (tmp_path / run_lock.LOCK).write_text(note(pid=other.pid))
+    assert holder(tmp_path) == locks.UNKNOWN
+    (tmp_path / locks.LOCK).write_text(note(pid=other.pid))
     assert holder(tmp_path).pid == other.pid
     other.kill()
     other.wait()
@@ -139,7 +140,7 @@ def test_a_file_system_without_locks(tmp_path, other, monkeypatch):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    lock = tmp_path / run_lock.LOCK
+    lock = tmp_path / locks.LOCK
     lock.write_text(note(pid=other.pid))
     with pytest.raises(InUse, match=r"has no locks: if that process has ended, delete .*\.lock"), held(tmp_path):
         pass

@@ -17,18 +17,18 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from conftest import CIFAR_BATCH
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxhash import checkpoint
-from jaxhash.checkpoint import CheckpointError
-from jaxhash.datafiles import DataError
-from jaxhash.hashing.hasher import Hasher, load_hasher
-from jaxhash.hashing.keys import load_keys, read_keys
-from jaxhash.hashing.latent import LatentConfig
-from jaxhash.hashing.perfect import FitConfig, fit
-from jaxhash.image_files import parse_cifar_binary, parse_cifar_pickle, parse_idx
+from jaxhash.data.download import DataError
+from jaxhash.data.image_formats import parse_cifar_binary, parse_cifar_pickle, parse_idx
+from jaxhash.hashing.keys.tokens import load_keys, read_keys
+from jaxhash.hashing.perfect.fitting import FitConfig, fit
+from jaxhash.hashing.perfect.hasher import Hasher, load_hasher
+from jaxhash.hashing.perfect.seeds import LatentConfig
+from jaxhash.storage import checkpoint
+from jaxhash.storage.checkpoint import CheckpointError
+from tests.faults.conftest import CIFAR_BATCH
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
 fuzz = settings(

@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 
 from jaxhash.hashing import quality
-from jaxhash.hashing.keys import load_keys
-from jaxhash.hashing.python_hash import python_bins
+from jaxhash.hashing.keys.python_hash import python_bins
+from jaxhash.hashing.keys.tokens import load_keys
 from jaxhash.hashing.quality import avalanche, checked_bins, compare_with_python, evenness, pooled
-from jaxhash.hashing.table import collision_deviation, expected_collisions
+from jaxhash.hashing.study.table import collision_deviation, expected_collisions
 
 WORDS = load_keys("english")
 BINS = 200

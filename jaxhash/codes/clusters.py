@@ -1,0 +1,245 @@
+"""K-Means of codes too many to unpack: seeded and raced on a random sample, then full passes over all of them.
+
+    kmeans        squared Euclidean distance of the bits as numbers 0 and 1, as the study uses it; centres are means
+    k_majority    Hamming distance; centres are codes, each bit that of the majority of its cluster (k-majority:
+                  Grana et al., "A fast approach for integrating ORB descriptors in the bag of words model", 2013)
+
+A pass unpacks a cache-sized tile at a time. A cluster without codes keeps its centre.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float32, Float64, Int, Int32, Key, UInt32
+
+from jaxhash.codes import hamming
+from jaxhash.codes import kmeans as in_memory
+from jaxhash.codes.code import WORD, pack, unpack
+from jaxhash.codes.files import CodeArray, CodeRows
+
+SAMPLE = 16_384
+"""Codes that seeding and restarts see."""
+_ROWS_A_TILE = 1024
+"""As float32 bits, 4 MB at 1,024 bits."""
+
+Report = Callable[[int, float], None]
+"""Called after each pass over all codes, with its number and the cost before it."""
+
+
+class KMeansResult(NamedTuple):
+    """Clusters by squared Euclidean distance."""
+
+    labels: Int32[np.ndarray, " n"]
+    """Cluster of each code; of equally near centroids the first."""
+    centroids: Float32[np.ndarray, "k bits"]
+    """As many bits as the words hold."""
+    inertia: float
+    """Sum of squared distances to the nearest centroid."""
+    passes: int
+    """Over all codes, the one that gave the labels included."""
+
+
+class KMajorityResult(NamedTuple):
+    """Clusters by Hamming distance."""
+
+    labels: Int32[np.ndarray, " n"]
+    """Cluster of each code; of equally near centres the first."""
+    centres: UInt32[np.ndarray, "k words"]
+    """Bit-packed codes."""
+    cost: int
+    """Sum of Hamming distances to the nearest centre."""
+    passes: int
+    """Over all codes, the one that gave the labels included."""
+
+
+_Nearest = Callable[[Array, Array, Array, int], tuple[Array, Array]]
+"""Words, bits as numbers, centres and k -> the nearest centre and the distance to it."""
+
+
+class _Pass(NamedTuple):
+    """What a pass over all codes gives."""
+
+    labels: Int32[np.ndarray, " n"]
+    sums: Float64[np.ndarray, "k bits"]
+    """Of the bits of each cluster's codes."""
+    counts: Float64[np.ndarray, " k"]
+    cost: float
+
+
+def kmeans(
+    key: Key[Array, ""],
+    codes: CodeRows,
+    k: int,
+    *,
+    restarts: int = 10,
+    max_passes: int = 100,
+    tolerance: float = 1e-4,
+    sample: int = SAMPLE,
+    report: Report | None = None,
+) -> KMeansResult:
+    """The best of several K-Means of a sample, refined by Lloyd's iterations over all codes.
+
+    It stops by scikit-learn's rule: when the centroids moved, in sum of squares, by at most `tolerance` times the mean
+    variance of the bits that vary.
+
+    Args:
+        key: draws the sample and the seeds.
+        codes: at least k.
+        k: clusters.
+        restarts: of `jaxhash.codes.kmeans.kmeans` on the sample.
+        max_passes: over all codes.
+        tolerance: see above.
+        sample: codes in the sample; at least k.
+        report: told of every pass.
+
+    Cost: 4 * n * bits * k FLOPs a pass, and unpacking. Memory: the sample as float32, a chunk of the codes twice.
+
+    Raises:
+        ValueError: if k is not in 1 ... min(n, sample), or restarts or max_passes is less than 1.
+    """
+    some, key = _sample(key, codes, k, min(restarts, max_passes), sample)
+    start = in_memory.kmeans(key, jnp.asarray(some.words), k, restarts=restarts)
+    centroids = np.asarray(start.centroids)
+    passes, moved = 0, np.inf
+    while True:
+        passes += 1
+        found = _pass_over(codes, jnp.asarray(centroids), k, _by_means)
+        if report:
+            report(passes, found.cost)
+        share = found.sums.sum(0) / codes.n
+        variance = share * (1 - share)
+        if passes == max_passes or moved <= tolerance * variance.sum() / max((variance > 0).sum(), 1):
+            return KMeansResult(found.labels, centroids, found.cost, passes)
+        means = (found.sums / np.maximum(found.counts, 1)[:, None]).astype(np.float32)
+        means = np.where(found.counts[:, None] > 0, means, centroids)
+        moved = float(np.square(means - centroids).sum())
+        centroids = means
+
+
+def k_majority(
+    key: Key[Array, ""],
+    codes: CodeRows,
+    k: int,
+    *,
+    restarts: int = 10,
+    max_passes: int = 100,
+    sample: int = SAMPLE,
+    report: Report | None = None,
+) -> KMajorityResult:
+    """The best of several k-majorities of a sample, refined over all codes until the cost stops falling.
+
+    A bit that half of a cluster has is 0 in its centre.
+
+    Args:
+        key: draws the sample and the seeds (greedy k-means++: of bits, squared Euclidean and Hamming distance are one).
+        codes: at least k.
+        k: clusters.
+        restarts: on the sample.
+        max_passes: over all codes, and over the sample for each restart.
+        sample: codes in the sample; at least k.
+        report: told of every pass over all codes.
+
+    Cost: n * words * k times xor, popcount and sum, and 2 * n * bits * k FLOPs a pass. Memory: a chunk, twice.
+
+    Raises:
+        ValueError: if k is not in 1 ... min(n, sample), or restarts or max_passes is less than 1.
+    """
+    some, key = _sample(key, codes, k, min(restarts, max_passes), sample)
+    seeds = pack(in_memory.seed(key, jnp.asarray(some.words), k, restarts, some.n) > 0)
+    raced = [_majorities(some, np.asarray(centres), max_passes, None) for centres in seeds]
+    return _majorities(codes, min(raced, key=lambda result: result.cost).centres, max_passes, report)
+
+
+def _majorities(
+    codes: CodeRows, centres: UInt32[np.ndarray, "k words"], max_passes: int, report: Report | None
+) -> KMajorityResult:
+    best: KMajorityResult | None = None
+    for passes in range(1, max_passes + 1):
+        turned = hamming.turn(centres, -(-len(centres) // 16) * 16)[0]  # whole vectors
+        found = _pass_over(codes, jnp.asarray(turned), len(centres), _by_bits)
+        if report:
+            report(passes, found.cost)
+        if best is not None and found.cost >= best.cost:
+            return best._replace(passes=passes)
+        best = KMajorityResult(found.labels, centres, int(found.cost), passes)
+        majority = np.asarray(pack(jnp.asarray(2 * found.sums > found.counts[:, None])))
+        centres = np.where(found.counts[:, None] > 0, majority, centres)
+    assert best is not None
+    return best
+
+
+def _sample(key: Key[Array, ""], codes: CodeRows, k: int, fewest: int, sample: int) -> tuple[CodeArray, Key[Array, ""]]:
+    """Random codes, in their order, and a key for what comes next."""
+    if not 1 <= k <= min(codes.n, sample):
+        raise ValueError(f"k={k} clusters of {codes.n} codes, sample={sample}: k must be in 1 ... the smaller of these")
+    if fewest < 1:
+        raise ValueError(f"restarts and max_passes must be 1 or more; the smaller is {fewest}")
+    draw, key = jax.random.split(key)
+    random = np.random.default_rng(int(jax.random.bits(draw)))
+    chosen = np.sort(random.choice(codes.n, min(sample, codes.n), replace=False))
+    return CodeArray(codes.rows(chosen)), key
+
+
+def _pass_over(codes: CodeRows, centres: Array, k: int, nearest: _Nearest) -> _Pass:
+    """The nearest centre of every code, and what the codes of each centre add up to."""
+    bits = codes.num_words * WORD
+    labels = np.empty(codes.n, np.int32)
+    sums, counts, cost = np.zeros((k, bits)), np.zeros(k), 0.0
+    for start, words in codes.chunks():
+        tiles = jnp.asarray(hamming.cut(words, codes.rows_at_a_time, most=_ROWS_A_TILE))
+        found = _add_up(tiles, len(words), centres, k=k, bits=bits, nearest=nearest)
+        labels[start : start + len(words)] = np.asarray(found[0]).ravel()[: len(words)]
+        sums += np.asarray(found[1])
+        counts += np.asarray(found[2])
+        cost += float(np.asarray(found[3], np.float64).sum())
+    return _Pass(labels, sums, counts, cost)
+
+
+def _by_means(_: Array, x: Array, centroids: Array, k: int) -> tuple[Array, Array]:
+    scores = x @ centroids.T - 0.5 * jnp.square(centroids).sum(1)  # the largest where the distance is the smallest
+    return scores.argmax(1), jnp.maximum(x.sum(1) - 2 * scores.max(1), 0)
+
+
+def _by_bits(rows: Array, _: Array, turned: Array, k: int) -> tuple[Array, Array]:
+    distances = hamming.distances(rows, turned)[:, :k]
+    return distances.argmin(1), distances.min(1)
+
+
+@partial(jax.jit, static_argnames=("k", "bits", "nearest"))
+def _add_up(
+    tiles: UInt32[Array, "tiles size words"],
+    count: Int[Array, ""] | int,
+    centres: Array,
+    *,
+    k: int,
+    bits: int,
+    nearest: _Nearest,
+) -> tuple[Int32[Array, "tiles size"], Float32[Array, "k bits"], Float32[Array, " k"], Array]:
+    """Of the first `count` codes: labels, sums of bits and counts of each cluster, and the cost of each tile."""
+    number, size, _ = tiles.shape
+
+    def add(tile: Array, total: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        labels, sums, counts, cost = total
+        there = tile * size + jnp.arange(size) < count
+        x = unpack(tiles[tile], bits).astype(jnp.float32)
+        label, distance = nearest(tiles[tile], x, centres, k)
+        member = jnp.where((label[:, None] == jnp.arange(k)) & there[:, None], 1.0, 0.0)
+        return (
+            labels.at[tile].set(label.astype(jnp.int32)),
+            sums + member.T @ x,
+            counts + member.sum(0),
+            cost.at[tile].set((distance * there).sum().astype(cost.dtype)),
+        )
+
+    # Sums of zeros and ones: exact in float32 up to 2^24 codes a chunk.
+    nothing = (
+        jnp.zeros((number, size), jnp.int32),
+        jnp.zeros((k, bits)),
+        jnp.zeros(k),
+        jnp.zeros(number),
+    )
+    return jax.lax.fori_loop(0, (count + size - 1) // size, add, nothing)

@@ -1,0 +1,166 @@
+"""Files of pictures, taken apart: IDX (the MNIST family), CIFAR-10's python and binary batches, SVHN's .mat files.
+
+The parsers trust nothing that a file says of itself, though it was verified: no code of a file is run, and no more
+memory is taken than a file of its size can fill.
+"""
+
+import gzip
+import io
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, UInt8
+
+from jaxhash.data import pickled_values
+from jaxhash.data.download import DataError
+
+CIFAR_SHAPE = (3, 32, 32)
+"""Channel, height, width: the order in which CIFAR files store a picture; SVHN's pictures are as large."""
+CIFAR_FEATURES = math.prod(CIFAR_SHAPE)
+
+# Of the classes that a batch names.
+_CIFAR_NAMES = frozenset({"numpy.core.multiarray._reconstruct", "numpy.ndarray", "numpy.dtype"})
+# Deflate cannot pack more than 1,032 bytes into one (zlib's technical notes): a larger claim is false.
+_MOST_BYTES_PER_PACKED_BYTE = 1032
+
+
+def parse_idx(content: bytes, path: Path, axes: int) -> UInt8[np.ndarray, "..."]:
+    """The array in a gzipped IDX file of unsigned bytes, uint8 with `axes` axes.
+
+    Format: https://yann.lecun.com/exdb/mnist: two zero bytes, type 8, number of axes; a big-endian uint32 for each
+    axis; the bytes, last axis fastest.
+
+    Args:
+        content: the gzipped file.
+        path: where it is from, for error messages.
+        axes: 3 for images [n, height, width], 1 for labels [n].
+
+    Raises:
+        DataError: if it is not exactly such a file.
+    """
+    mend = "get the file again from its publisher"
+    try:
+        with gzip.open(io.BytesIO(content)) as stream:
+            magic = stream.read(4)
+            if magic != bytes((0, 0, 8, axes)):
+                raise DataError(
+                    f"{path}: begins with {magic.hex() or 'nothing'}, but an IDX file of bytes with {axes} axes "
+                    f"begins with 000008{axes:02x}; {mend}"
+                )
+            header = stream.read(4 * axes)
+            if len(header) < 4 * axes:
+                raise DataError(f"{path}: ends inside its header; {mend}")
+            shape = tuple(int(size) for size in np.frombuffer(header, ">u4"))
+            expected = math.prod(shape)
+            # Without its empty axes: an array that is empty along one may not be endless along the others.
+            if math.prod(size for size in shape if size) > _MOST_BYTES_PER_PACKED_BYTE * len(content):
+                raise DataError(f"{path}: claims {shape} bytes, more than a file of its size can hold; {mend}")
+            # One byte more than there should be: it shows what is left over, and makes gzip check its checksum.
+            values = stream.read(expected + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(f"{path}: not a whole gzip file ({error}); {mend}") from error
+    if len(values) != expected:
+        found = f"only {len(values):,}" if len(values) < expected else "more"
+        raise DataError(f"{path}: its header {shape} needs {expected:,} bytes, it holds {found}; {mend}")
+    return np.frombuffer(values, np.uint8).reshape(shape)
+
+
+def parse_cifar_pickle(content: bytes, path: Path) -> tuple[UInt8[np.ndarray, "n 3072"], Int32[np.ndarray, " n"]]:
+    """Pictures uint8 [n, 3072] (height, width, channel) and labels int32 [n] of a CIFAR-10 python batch.
+
+    The format is a pickle, and is read without unpickling (`pickled_values.py`): its NumPy array and dtype are inert
+    records, whose parts are checked and put together here.
+    Source: Krizhevsky, "Learning multiple layers of features from tiny images" (2009).
+
+    Raises:
+        DataError: if it is not exactly such a batch.
+    """
+    mend = "get the file again from https://www.cs.toronto.edu/~kriz/cifar.html"
+    try:
+        batch = pickled_values.read(content, _CIFAR_NAMES)
+        _, shape, dtype, by_columns, pixels = batch[b"data"].state
+        labels = batch[b"labels"]
+        whole = (
+            type(labels) is list
+            and all(type(label) is int for label in labels)
+            and dtype.arguments[0] == b"u1"
+            and not by_columns
+            and type(pixels) is bytes
+            and shape == (len(labels), CIFAR_FEATURES)
+            and len(pixels) == math.prod(shape)
+        )
+    except pickled_values.Refused as error:
+        raise DataError(f"{path}: not a CIFAR-10 python batch ({error}); {mend}") from error
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:  # other values than a batch has
+        raise DataError(f"{path}: not a CIFAR-10 python batch ({type(error).__name__}); {mend}") from error
+    if not whole:
+        raise DataError(f"{path}: not a CIFAR-10 python batch (no uint8 [n, 3072] with n labels); {mend}")
+    return _channels_last(np.frombuffer(pixels, np.uint8)), _cifar_labels(labels, path, mend)
+
+
+def parse_cifar_binary(
+    content: bytes, path: Path, examples: int = 10_000
+) -> tuple[UInt8[np.ndarray, "n 3072"], Int32[np.ndarray, " n"]]:
+    """Pictures uint8 [n, 3072] (height, width, channel) and labels int32 [n] of a CIFAR-10 binary batch.
+
+    Format: https://www.cs.toronto.edu/~kriz/cifar.html: for each example a label byte and 3,072 pixel bytes.
+
+    Raises:
+        DataError: if it does not have exactly `examples` examples, or a label is not 0 ... 9.
+    """
+    mend = "get the file again from https://www.cs.toronto.edu/~kriz/cifar.html (binary version)"
+    expected = examples * (1 + CIFAR_FEATURES)
+    if len(content) != expected:
+        raise DataError(f"{path}: {len(content):,} bytes long, but a CIFAR-10 binary batch has {expected:,}; {mend}")
+    rows = np.frombuffer(content, np.uint8).reshape(examples, 1 + CIFAR_FEATURES)
+    return _channels_last(rows[:, 1:]), _cifar_labels(rows[:, 0], path, mend)
+
+
+def parse_svhn(content: bytes, path: Path) -> tuple[UInt8[np.ndarray, "n 3072"], Int32[np.ndarray, " n"]]:
+    """Pictures uint8 [n, 3072] (height, width, channel) and labels int32 [n] of a .mat file of SVHN's cropped digits.
+
+    Format: http://ufldl.stanford.edu/housenumbers (format 2): a MATLAB 5 file with X, uint8 [32, 32, 3, n], and y,
+    [n, 1], digits 1 ... 9 and 10 for the digit 0, which is 0 here. The headers are looked at before any array is read.
+
+    Raises:
+        DataError: if it is not exactly such a file.
+    """
+    from scipy.io import loadmat, whosmat  # here, because few need it and its import takes a while
+
+    mend = "get the file again from http://ufldl.stanford.edu/housenumbers (cropped digits)"
+    try:
+        declared = {name: (shape, kind) for name, shape, kind in whosmat(io.BytesIO(content))}
+        shape, kind = declared["X"]
+        n = shape[-1]
+        if (
+            kind != "uint8"
+            or shape != (32, 32, 3, n)
+            or declared["y"][0] != (n, 1)
+            or not 1 <= n <= _MOST_BYTES_PER_PACKED_BYTE * len(content) // CIFAR_FEATURES
+        ):
+            found = ", ".join(f"{name}: {kind} {shape}" for name, (shape, kind) in sorted(declared.items()))
+            raise DataError(f"{path}: holds {found}, not X: uint8 (32, 32, 3, n) and y: (n, 1) with n >= 1; {mend}")
+        arrays = loadmat(io.BytesIO(content), variable_names=["X", "y"])
+    except DataError:
+        raise
+    except Exception as error:  # a damaged file can fail in any way
+        raise DataError(f"{path}: not a whole .mat file of digits ({type(error).__name__}: {error}); {mend}") from error
+    labels = arrays["y"][:, 0]
+    if not np.isin(labels, np.arange(1, 11)).all():
+        raise DataError(f"{path}: holds labels {labels.min()} ... {labels.max()} where 1 ... 10 are expected; {mend}")
+    pictures = np.ascontiguousarray(arrays["X"].transpose(3, 0, 1, 2)).reshape(n, CIFAR_FEATURES)
+    return pictures, (labels % 10).astype(np.int32)
+
+
+def _channels_last(pixels: np.ndarray) -> UInt8[np.ndarray, "n 3072"]:
+    pictures = pixels.reshape(-1, *CIFAR_SHAPE).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(pictures).reshape(-1, CIFAR_FEATURES)
+
+
+def _cifar_labels(labels: Any, path: Path, mend: str) -> Int32[np.ndarray, " n"]:
+    if len(labels) and not 0 <= min(labels) <= max(labels) <= 9:
+        raise DataError(f"{path}: holds labels {min(labels)} ... {max(labels)} where 0 ... 9 are expected; {mend}")
+    return np.asarray(labels, np.int32)

@@ -1,0 +1,112 @@
+"""What the learners share: the loop over iterations, and what is noted of each.
+
+A learner is `make_train(config) -> train(key, ...) -> (state, history)`: `train` is pure, one program for the whole
+training, to be jitted and vmapped over seeds (`train_seeds`).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Int32, Key, PyTree
+
+from jaxhash.hashing.study import table
+from jaxhash.hashing.study.networks import entropy
+
+State = TypeVar("State")
+Report = Callable[[int], None]
+"""Told how many iterations are done, now and then; called from another thread, once for every seed."""
+
+REPORTS = 50
+"""How often a training reports."""
+
+
+class Record(NamedTuple):
+    """What is noted of one iteration, before its update; in a history every array has a leading `iterations` axis."""
+
+    collisions: Float[Array, "*iterations"]
+    """Of the bins drawn from the policy, mean over the iteration's episodes; keys - occupied bins."""
+    largest_bin: Int32[Array, "*iterations"]
+    """Most keys in one bin, of the bins drawn in the first episode."""
+    greedy_collisions: Int32[Array, "*iterations"]
+    """Of the most probable bins: what the policy would do as a hash function."""
+    greedy_largest_bin: Int32[Array, "*iterations"]
+    mean_reward: Float[Array, "*iterations"]
+    """Mean reward a key: +10 into an empty bin, -10 into an occupied one; 10 is a perfect hash."""
+    entropy: Float[Array, "*iterations"]
+    """Mean entropy of the policy, nats; log(num_bins) is uniform, 0 deterministic."""
+    loss: Float[Array, "*iterations"]
+
+
+def measure(
+    logits: Float[Array, "n bins"],
+    bins: Int[Array, "episodes n"],
+    rewards: Float[Array, "episodes n"],
+    loss: Float[Array, ""],
+) -> Record:
+    """The record of an iteration, from the policy's logits and what was drawn from them."""
+    num_bins = logits.shape[-1]
+    greedy = jnp.argmax(logits, -1)
+    return Record(
+        collisions=jax.vmap(table.collisions, (0, None))(bins, num_bins).mean(),
+        largest_bin=table.largest_bin(bins[0], num_bins),
+        greedy_collisions=table.collisions(greedy, num_bins),
+        greedy_largest_bin=table.largest_bin(greedy, num_bins),
+        mean_reward=rewards.mean(),
+        entropy=entropy(logits).mean(),
+        loss=loss,
+    )
+
+
+def iterate(
+    step: Callable[[State, Key[Array, ""], Int[Array, ""]], tuple[State, Any]],
+    state: State,
+    key: Key[Array, ""],
+    iterations: int,
+    report: Report | None = None,
+) -> tuple[State, Any]:
+    """Run a learner's step for all its iterations, in one scan.
+
+    Args:
+        step: (state, the iteration's own key, iteration from 0) -> (state, record).
+        state: where to begin.
+        key: folded with each iteration.
+        iterations: how many.
+        report: see `Report`.
+
+    Returns:
+        The last state, and the records stacked.
+    """
+    every = max(1, iterations // REPORTS)
+
+    def one(state: State, iteration: Array) -> tuple[State, Any]:
+        state, record = step(state, jax.random.fold_in(key, iteration), iteration)
+        if report is not None:
+            jax.lax.cond(
+                (iteration + 1) % every == 0,
+                lambda: jax.debug.callback(lambda done: report(int(done)), iteration + 1),
+                lambda: None,
+            )
+        return state, record
+
+    return jax.lax.scan(one, state, jnp.arange(iterations))
+
+
+def train_seeds(train: Callable[..., Any], seeds: int, seed: int, *data: PyTree) -> Any:
+    """Train side by side from several seeds, in one program: what `train` returns, with a leading axis of seeds.
+
+    Seed i of a run is that seed whoever trains beside it.
+    """
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(seeds))
+    return jax.jit(jax.vmap(train, in_axes=(0, *(None for _ in data))))(keys, *data)
+
+
+def check(holds: bool, name: str, value: object, rule: str) -> None:
+    """Whether an option of a learner is valid.
+
+    Raises:
+        ValueError: if not.
+    """
+    if not holds:
+        raise ValueError(f"{name}={value} is not valid: {name} must be {rule}")

@@ -1,0 +1,149 @@
+"""REINFORCE that sees the table: with the word, the policy reads which bins are occupied.
+
+The study's figure 5 (A. Museth, "Neural Hash Functions", CS285). **What it learns is no hash function**: the bin of a
+key depends on the keys that came before it, so that a key cannot be found again without replaying them all.
+
+Episodes are drawn from the policy. At the tables they meet, the policy gradient of the placement at hand is summed
+over all bins in place of the one drawn (Sutton and others, "Policy gradient methods for reinforcement learning with
+function approximation", NIPS 1999, theorem 1): who sees the table knows the reward of every bin. REINFORCE's estimate,
+averaged over endless draws at the same tables, is the same gradient.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from jaxhash.hashing.keys.tokens import Tokens
+from jaxhash.hashing.study import table
+from jaxhash.hashing.study.loop import Report, check, iterate
+from jaxhash.hashing.study.networks import NetworkConfig, Params, TablePolicy, entropy, sample, take
+from jaxhash.hashing.study.schedule import KEY_BATCHES, check_batches
+
+
+@dataclass(frozen=True)
+class TableReinforceConfig:
+    """How a policy that sees the table trains."""
+
+    num_bins: int = 100
+    iterations: int = 300
+    """Optimiser steps."""
+    batch_size: int = 100
+    """Keys placed in an episode, one after another."""
+    batches: Literal["fresh", "in_turn"] = "fresh"
+    """Other keys every iteration, or the same again and again (`key_batches.py`)."""
+    episodes: int = 4
+    """Tables filled side by side in an iteration, with the same keys."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("num_bins", "iterations", "batch_size", "episodes"):
+            check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+
+
+class TableReinforceState(NamedTuple):
+    """Parameters of the policy, and Adam's state."""
+
+    params: Params
+    optimiser: optax.OptState
+
+
+class TableRecord(NamedTuple):
+    """What is noted of one iteration, before its update: means over its episodes."""
+
+    collisions: Float[Array, "*iterations"]
+    largest_bin: Float[Array, "*iterations"]
+    mean_reward: Float[Array, "*iterations"]
+    entropy: Float[Array, "*iterations"]
+    loss: Float[Array, "*iterations"]
+
+
+def make_train(
+    config: TableReinforceConfig, report: Report | None = None
+) -> Callable[[Key[Array, ""], Tokens], tuple[TableReinforceState, TableRecord]]:
+    """The learner: train(key, tokens) -> (state, history), pure, to be jitted and vmapped over keys.
+
+    Cost: an episode is a loop over its keys; the gradient is made of all its steps at once.
+
+    Raises:
+        ValueError: by `train`, if the keys cannot be cut into such batches.
+    """
+    policy = TablePolicy(config.network, config.num_bins)
+    optimiser = optax.adam(config.learning_rate)
+
+    def train(key: Key[Array, ""], tokens: Tokens) -> tuple[TableReinforceState, TableRecord]:
+        num_keys = tokens.characters.shape[0]
+        check_batches(config.batches, num_keys, config.batch_size)
+        init_key, batch_key, loop_key = jax.random.split(key, 3)
+        params = policy.init(init_key, take(tokens, jnp.arange(1)), jnp.zeros((1, config.num_bins), bool))
+
+        def step(state: TableReinforceState, key: Array, iteration: Array) -> tuple[TableReinforceState, TableRecord]:
+            index = KEY_BATCHES[config.batches](batch_key, iteration, num_keys, config.batch_size)
+            batch = take(tokens, index)
+            bins = play(policy, state.params, key, batch, config.episodes)
+            occupied = jax.vmap(tables_before, (0, None))(bins, config.num_bins)
+
+            def loss(params: Params) -> tuple[Array, Array]:
+                logits: Array = policy.apply(params, batch, occupied)  # type: ignore[assignment]
+                return -expected_reward(logits, occupied).mean(), entropy(logits).mean()
+
+            (value, spread), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+            record = TableRecord(
+                collisions=jax.vmap(table.collisions, (0, None))(bins, config.num_bins).mean(),
+                largest_bin=jax.vmap(table.largest_bin, (0, None))(bins, config.num_bins).mean(),
+                mean_reward=jax.vmap(table.rewards, (0, None))(bins, config.num_bins).mean(),
+                entropy=spread,
+                loss=value,
+            )
+            updates, optimiser_state = optimiser.update(gradient, state.optimiser)
+            return TableReinforceState(optax.apply_updates(state.params, updates), optimiser_state), record
+
+        return iterate(step, TableReinforceState(params, optimiser.init(params)), loop_key, config.iterations, report)
+
+    return train
+
+
+def play(
+    policy: TablePolicy, params: Params, key: Key[Array, ""], batch: Tokens, episodes: int
+) -> Int[Array, "episodes n"]:
+    """Fill empty tables with the keys in their order; each bin is drawn from the policy at the table so far.
+
+    The first layer is kept up to date by one row a key, instead of a product with the whole table.
+    """
+    of_keys: Array = policy.apply(params, batch, method="read")  # type: ignore[assignment]
+    rows = params["params"]["of_table"]
+
+    def place(carry: tuple[Array, Array], key_of: tuple[Array, Array]) -> tuple[tuple[Array, Array], Array]:
+        occupied, of_tables = carry
+        of_key, draw_key = key_of
+        logits: Array = policy.apply(params, of_key + of_tables, method="choose")  # type: ignore[assignment]
+        bins = sample(draw_key, logits, 1)[0]
+        episode = jnp.arange(episodes)
+        new = ~occupied[episode, bins]
+        return (occupied.at[episode, bins].set(True), of_tables + rows[bins] * new[:, None]), bins
+
+    start = (jnp.zeros((episodes, policy.num_bins), bool), jnp.zeros((episodes, rows.shape[1])))
+    n = of_keys.shape[0]
+    _, bins = jax.lax.scan(place, start, (of_keys, jax.random.split(key, n)))
+    return bins.T
+
+
+def tables_before(bins: Int[Array, " n"], num_bins: int) -> Bool[Array, "n bins"]:
+    """The table that each key of an episode finds."""
+    n = bins.shape[0]
+    first = jnp.full(num_bins, n).at[bins].min(jnp.arange(n))
+    return first < jnp.arange(n)[:, None]
+
+
+def expected_reward(
+    logits: Float[Array, "*batch bins"], occupied: Bool[Array, "*batch bins"]
+) -> Float[Array, "*batch"]:
+    """Mean reward of a draw from the policy at a table; its gradient is the policy gradient of one placement."""
+    rewards = jnp.where(occupied, table.REWARD_OCCUPIED, table.REWARD_EMPTY)
+    return (jax.nn.softmax(logits) * rewards).sum(-1)

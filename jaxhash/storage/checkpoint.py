@@ -1,0 +1,192 @@
+"""Arrays and their description saved whole or not at all, with Orbax; checked before they are believed."""
+
+import errno
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import threading
+import uuid
+from pathlib import Path
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from jaxhash.storage import atomic, checked_read
+
+FORMAT = 1
+"""Raised whenever what is saved changes its meaning."""
+
+OVERHEAD_BYTES = 2**17
+"""Of a checkpoint, beyond its arrays: some ten small files and folders, a block of the disk each."""
+
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{32}")
+
+# Orbax names the steps of a save by a process-wide counter: two saves at once in one process get in each other's way.
+_one_save_at_a_time = threading.Lock()
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, or not one of ours."""
+
+
+def save(path: Path, arrays: Any, description: dict[str, Any]) -> None:
+    """Write a pytree of arrays and a JSON-able description to the new folder `path`.
+
+    It is written under a temporary name and renamed at the end: `path` exists whole, or not at all. Once this returns,
+    it is on the disk, and stays there when the power fails.
+
+    Raises:
+        OSError: if it cannot be written (a full disk, no permission, `path` exists); nothing is left behind.
+    """
+    made = atomic.make_folder(path.parent)
+    # Known beforehand, a full disk gets one line; TensorStore's threads would print tracebacks of their own.
+    wanted = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays)) + OVERHEAD_BYTES
+    if (free := shutil.disk_usage(path.parent).free) < wanted:
+        reason = f"{os.strerror(errno.ENOSPC)} ({free:,} bytes are free, {wanted:,} are needed)"
+        raise OSError(errno.ENOSPC, reason, str(path.parent))
+    draft = _draft_of(path)
+    try:
+        with _one_save_at_a_time:
+            _save_arrays(draft / "arrays", arrays)
+        files = {str(f.relative_to(draft)): checked_read.sha256(f) for f in sorted(draft.rglob("*")) if f.is_file()}
+        meta = {"format": FORMAT, "files": files, "arrays": _shapes(arrays), "description": description}
+        (draft / "meta.json").write_text(json.dumps({**meta, "sha256": _digest(meta)}, indent=1))
+        atomic.rename(draft, path, made=made)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """The description saved with a checkpoint, once every file of it was found undamaged.
+
+    Raises:
+        CheckpointError: if the checkpoint is missing, damaged, or of another format.
+    """
+    return _read_meta(path)["description"]
+
+
+def restore(path: Path, like: Any) -> Any:
+    """The arrays of a checkpoint, shaped like the abstract pytree `like`, on the default device.
+
+    Raises:
+        CheckpointError: if the checkpoint is damaged, or does not hold such arrays.
+    """
+    there, wanted = _read_meta(path)["arrays"], _shapes(like)
+    if there != wanted:
+        name = next(name for name in {**there, **wanted} if there.get(name) != wanted.get(name))
+        raise CheckpointError(
+            f"{path}: holds other arrays than expected ({name}: shape and type "
+            f"{there.get(name, 'missing')} there, {wanted.get(name, 'missing')} expected)"
+        )
+    # Compressed, arrays of zeros take no room in a file: what a stranger's file claims is bounded before it is read.
+    claimed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
+    if claimed > checked_read.MEMORY_SHARE * (memory := checked_read.memory_bytes()):
+        raise CheckpointError(
+            f"{path}: claims {claimed / 1e9:,.0f} GB of arrays, and this machine has {memory / 1e9:,.0f} GB of memory; "
+            "load it on a larger one, if you trust it"
+        )
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like)
+    return ocp.load(str((path / "arrays").absolute()), abstract)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file whole or not at all, as `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; once this returns, it is on the disk."""
+    draft = _draft_of(path)
+    try:
+        draft.write_bytes(data)
+        atomic.rename(draft, path, made=[])
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def is_draft(path: Path) -> bool:
+    """Whether a file or folder is one that was being written when its process was killed."""
+    return _DRAFT.fullmatch(path.name) is not None
+
+
+def remove_drafts(folder: Path) -> None:
+    """Delete what killed processes left half written, in a folder and those below."""
+    for path in [path for path in folder.rglob(".*") if is_draft(path)]:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _read_meta(path: Path) -> dict[str, Any]:
+    mend = "delete this folder and run the same command again, or restore it from a copy"
+    try:
+        meta = checked_read.read_json(path / "meta.json")
+        claimed = meta.pop("sha256")
+        found, files, arrays, described = (meta[name] for name in ("format", "files", "arrays", "description"))
+        for name, part in (("files", files), ("arrays", arrays), ("description", described)):
+            if not isinstance(part, dict):
+                raise TypeError(f"{name} is {part!r}")
+        if not all(isinstance(text, str) for text in (*files.values(), *arrays.values())):
+            raise TypeError("files and arrays are not described by text")
+    except FileNotFoundError:
+        # Nobody is told to delete a folder that is none of ours.
+        mend = mend if (path / "arrays").is_dir() else "give the folder of one"
+        raise CheckpointError(f"{path}: no checkpoint here (meta.json is missing); {mend}") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}/meta.json: cannot be read ({error}); {mend}") from None
+    if found != FORMAT:
+        raise CheckpointError(
+            f"{path}: format {found}, but this jaxhash reads format {FORMAT}; use the one that wrote it"
+        )
+    if claimed != _digest(meta):
+        raise CheckpointError(f"{path}/meta.json: damaged (its contents do not match their sha256); {mend}")
+    for name, digest in files.items():
+        file = path / name
+        if _sha256(file) != digest:
+            raise CheckpointError(f"{file}: missing or damaged (its sha256 is not {digest[:12]}...); {mend}")
+    return meta
+
+
+def _shapes(arrays: Any) -> dict[str, str]:
+    leaves = jax.tree_util.tree_leaves_with_path(arrays)
+    return {jax.tree_util.keystr(path): f"{list(leaf.shape)} {leaf.dtype}" for path, leaf in leaves}
+
+
+def _save_arrays(path: Path, arrays: Any) -> None:
+    # Orbax logs the traceback of each of its threads before it raises what they met; the one error is enough.
+    log = logging.getLogger("absl")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        ocp.save(str(path.absolute()), arrays)
+    except Exception as error:
+        # What the system refuses inside TensorStore arrives as ValueError or RuntimeError, its reason in the text.
+        # (Its timeouts go by the wall clock: one set forward during a save ends it so.)
+        told = isinstance(error, OSError) and error.strerror
+        reason = told or str(error).splitlines()[0].split(": ")[-1].partition(" [")[0].strip()
+        raise OSError(f"arrays cannot be written: {reason}") from error
+    finally:
+        log.setLevel(before)
+
+
+def _draft_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+def _digest(meta: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(path: Path) -> str | None:
+    """Of a regular file that can be read; None if it is none."""
+    try:
+        return checked_read.sha256(path)
+    except (OSError, ValueError):  # ValueError: a name that no file can have
+        return None

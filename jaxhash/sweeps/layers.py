@@ -1,0 +1,120 @@
+"""The encoding properties of the code of each layer, and of the first k layers, of every model of a sweep."""
+
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array
+
+from jaxhash.codes.code import Code
+from jaxhash.codes.layers import first_layers, single_layer
+from jaxhash.codes.properties import Assignment, Properties, measure
+from jaxhash.data.catalogue import Dataset
+from jaxhash.sweeps import folder
+from jaxhash.sweeps import run as sweep
+from jaxhash.sweeps.run import Interrupted, SweepConfig
+
+SINGLE, FIRST = "single layer", "first layers"
+PARTS = (SINGLE, FIRST)
+
+
+def measured(
+    config: SweepConfig,
+    run: Path,
+    out: Path,
+    data_dir: str | Path | None = None,
+    stop: threading.Event | None = None,
+) -> xr.Dataset:
+    """Measure the layers of every model of a finished sweep, or read what was measured and saved.
+
+    Args:
+        config: the sweep, without sample sizes and snapshots.
+        run: its folder.
+        out: folder of the results: results.nc and results.csv.
+        data_dir: where dataset files are looked up first.
+        stop: set it to stop after the measurings under way; nothing is saved then.
+
+    Returns:
+        The numbers of `Properties` by (part, repeat, width, layer): part "single layer" has the code of layer `layer`
+        alone (from 1), part "first layers" that of the layers up to it, all of them at the last. The code of all
+        layers has the numbers that the sweep has saved. NaN for models that diverged.
+
+    Raises:
+        Interrupted: after `stop` was set.
+        ValueError: (CheckpointError among them) if the sweep is not finished or damaged.
+    """
+    whole = sweep.collect(run)
+    if (out / folder.RESULTS).exists():
+        with xr.open_dataset(out / folder.RESULTS) as saved:
+            if all(saved.attrs[name] == whole.attrs[name] for name in ("config", "data")):
+                return saved.load()
+    stop = stop or threading.Event()
+    data, depth = sweep.prepare(config, data_dir), config.model.depth
+    models = itertools.product(range(whole.sizes["repeat"]), range(whole.sizes["width"]))
+    shape = len(Properties._fields), len(PARTS), whole.sizes["repeat"], whole.sizes["width"], depth
+    table = np.full(shape, np.nan)
+
+    def fill(at: tuple[int, int]) -> None:
+        own = whole.isel(repeat=at[0], width=at[1])
+        if not own["diverged"]:
+            model = folder.load(run, width=int(own["width"]), repeat=int(own["repeat"]))
+            key = jax.random.fold_in(jax.random.fold_in(config.repeat_key(int(own["repeat"])), 4), int(own["width"]))
+            of_all_layers = Properties(*(float(own[name]) for name in Properties._fields))
+            found = _of_model(key, model, of_all_layers, data, config.assignment, stop)
+            table[:, :, *at] = np.moveaxis(np.array(found), -1, 0)
+
+    with ThreadPoolExecutor(sweep.lanes()) as pool:
+        try:
+            list(pool.map(fill, models))
+        except BaseException:
+            stop.set()  # the other threads stop too
+            raise
+    results = xr.Dataset(
+        {
+            name: (("part", "repeat", "width", "layer"), values, whole[name].attrs)
+            for name, values in zip(Properties._fields, table, strict=True)
+        },
+        coords={
+            "part": list(PARTS),
+            "repeat": whole["repeat"],
+            "width": whole["width"],
+            "layer": ("layer", np.arange(1, depth + 1, dtype=np.int32), {"long_name": "hidden layer"}),
+        },
+        attrs=whole.attrs,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    sweep.save_results(out, results)
+    return results
+
+
+def _of_model(
+    key: Array,
+    model: folder.Model,
+    of_all_layers: Properties,
+    data: Dataset,
+    assignment: Assignment,
+    stop: threading.Event,
+) -> tuple[list[Properties], list[Properties]]:
+    """One entry a layer: of the layer alone, and of the layers up to it."""
+    units = model.module.units
+    if len(units) == 1:
+        return [of_all_layers], [of_all_layers]
+    codes = model.codes(data.x_train), model.codes(data.x_test)
+    labels = jnp.asarray(data.y_train), jnp.asarray(data.y_test)
+
+    def properties(cut: Callable[[Code], Code]) -> Properties:
+        if stop.is_set():
+            raise Interrupted
+        train, test = (cut(code).words for code in codes)
+        return measure(key, train, labels[0], test, labels[1], num_classes=data.num_classes, assignment=assignment)
+
+    single = [properties(partial(single_layer, units=units, layer=layer)) for layer in range(len(units))]
+    between = [properties(partial(first_layers, units=units, count=count)) for count in range(2, len(units))]
+    return single, [single[0], *between, of_all_layers]

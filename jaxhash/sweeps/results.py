@@ -1,0 +1,78 @@
+"""The results of a sweep: put together from its finished tasks, labelled, saved."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from jaxhash.storage import checkpoint
+from jaxhash.storage.checkpoint import CheckpointError
+from jaxhash.sweeps import folder as runs
+from jaxhash.sweeps.grid import NUMBERS, RANDOM
+
+STATE = {"epochs": "epochs trained", "diverged": "1 where the training loss left the finite numbers"}
+
+
+def collect(out: Path) -> xr.Dataset:
+    """The results of a finished run, put together from its tasks.
+
+    Returns:
+        `NUMBERS` (and `random_redundancy`, if the sweep measured it), `epochs` and `diverged`, by repeat and width,
+        and, if the grid has them, by `examples` and `epoch`.
+
+    Raises:
+        CheckpointError: if a task is missing or damaged.
+    """
+    description = runs.read_description(out)
+    config = description["config"]
+    sizes, snapshots = sorted(config.get("sample_sizes", ())), sorted(config.get("snapshots", ()))
+    axes = {
+        "repeat": (list(range(config["repeats"])), "number of the repeat"),
+        "width": (sorted(config["widths"]), "hidden units"),
+        "examples": (sizes, "training examples"),
+        "epoch": (snapshots, "epochs of training"),
+    }
+    axes = {name: axis for name, axis in axes.items() if axis[0]}
+    attributes = {**NUMBERS, **(RANDOM if config.get("random_inputs") else {}), **STATE}
+    table = {name: np.full([len(values) for values, _ in axes.values()], np.nan) for name in attributes}
+    for task in runs.tasks_of(description):
+        for epoch in snapshots or (None,):
+            path = task.folder(out, epoch)
+            try:
+                for entry in runs.describe_task(out, task, path, epoch)["models"]:
+                    at = tuple(values.index(entry[name]) for name, (values, _) in axes.items())
+                    for name in attributes:
+                        table[name][at] = entry[name]
+            except CheckpointError:
+                raise
+            except (KeyError, TypeError, ValueError) as error:
+                raise CheckpointError(
+                    f"{path}: does not have the numbers of its models ({error!r}); delete this folder and run the "
+                    "same command again"
+                ) from None
+    try:
+        versions = json.dumps(description["versions"])
+        noted = {"data": description["data"], "versions": versions, "device": description["device"]}
+    except KeyError as error:
+        raise CheckpointError(f"{out / runs.CONFIG}: damaged ({error} is missing); restore it from a copy") from None
+    return xr.Dataset(
+        {name: (tuple(axes), table[name], {"long_name": meaning}) for name, meaning in attributes.items()},
+        coords={
+            name: (name, np.array(values, np.int32), {} if name == "repeat" else {"long_name": meaning})
+            for name, (values, meaning) in axes.items()
+        },
+        attrs={
+            "config": json.dumps(config),
+            **noted,
+            "seed": config["seed"],
+        },
+    )
+
+
+def save_results(out: Path, results: xr.Dataset) -> None:
+    """Write results.nc and results.csv, each whole or not at all."""
+    # NetCDF 3: an HDF5 file would hold the time it was written, and never be bit-identical to another.
+    checkpoint.write_bytes(out / runs.RESULTS, bytes(results.to_netcdf(engine="scipy")))
+    table = results.to_dataframe().reset_index()
+    checkpoint.write_text(out / runs.TABLE, table.to_csv(index=False))

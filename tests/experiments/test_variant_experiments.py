@@ -1,0 +1,97 @@
+"""The commands of variants: what they refuse, what they leave, and what they say of it."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from experiments import depth, regularisation
+from jaxhash.sweeps import presets, run
+from jaxhash.sweeps.run import NUMBERS
+from jaxhash.sweeps.variants import one_at_a_time
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch):
+    monkeypatch.setattr(run, "one_thread_a_lane", lambda: None)  # it would outlive the test
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        (regularisation, ["--repeats", "1"], "repeats=1 has no spread"),
+        (regularisation, ["--widths", "20"], "give two or more"),
+        (regularisation, ["--effect-width", "7"], "effect_width=7 is none of the widths"),
+        (regularisation, ["--sample-sizes", "10"], "no part of the baseline"),
+        (regularisation, ["--dropout-grid", "1.5"], "dropout: dropout=1.5 is outside [0, 1)"),
+        (depth, ["--widths", "100"], "width=100 does not divide into (1, 2, 3, 4, 5) layers of equal size"),
+        (depth, ["--depths", "2", "2"], "depths=(2, 2) is no list of different numbers of layers"),
+        (depth, ["--depths", "0"], "depths=(0,)"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_written(tmp_path, capfd, command, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        command.main([*arguments, "--out", str(tmp_path / "run")])
+    assert stopped.value.code in (1, 2)
+    assert message in " ".join(capfd.readouterr().err.replace("│", " ").split())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mine.npz", *presets.STUDIES])
+def test_every_dataset_has_a_grid_of_its_own_recipe(dataset):
+    config = regularisation.default(dataset)
+    assert config.sweep.model == presets.capacity(dataset).model
+    assert [factor.name for factor in config.factors()] == [
+        *("batch norm", "weight decay", "dropout", "label noise", "input noise", "training time", "sample size")
+    ]
+    configs = one_at_a_time(config.sweep, config.factors())
+    assert len(configs) == 1 + sum(len(factor.values) - 1 for factor in config.factors())
+    if dataset in presets.STUDIES:
+        ends = presets.STUDIES[dataset].widths
+        assert (config.sweep.widths[0], config.sweep.widths[-1]) == (ends[0], ends[-1])
+
+
+def test_effects_are_saved_printed_and_compared(tmp_path, monkeypatch, capfd):
+    """On made-up results: dropout moves 9-NN by 0.5, sample size by 0.25, width by 0.125, and nothing else anything."""
+    spread = np.array([-0.01, 0.0, 0.01])
+
+    def made_up(configs, out, data_dir, machines):
+        values = np.full((len(configs), 3, 2), 0.25) + spread[:, None]
+        names = list(configs)
+        values[names.index("dropout=0.5")] += 0.5
+        values[names.index("sample_sizes=10")] -= 0.25
+        values[:, :, 1] += 0.125
+        coordinates = {"variant": names, "repeat": np.arange(3), "width": [5, 50]}
+        numbers = dict.fromkeys(NUMBERS, (("variant", "repeat", "width"), values))
+        return xr.Dataset({**numbers, "diverged": (("variant", "repeat", "width"), values * 0)}, coordinates)
+
+    monkeypatch.setattr(regularisation, "run_variants", made_up)
+    regularisation.main(["--widths", "5", "50", "--repeats", "3", "--l2-grid", "1e-6", "--out", str(tmp_path)])
+    table = pd.read_csv(tmp_path / "effects.csv")
+    of_50 = table[(table["number"] == "knn_accuracy") & (table["width"] != 5)].set_index("factor")
+    found = [of_50.loc[name] for name in ("width", "dropout", "sample size", "label noise")]
+    assert [round(effect["difference"], 9) for effect in found] == [0.125, 0.5, 0.25, 0.0]
+    assert all(round(effect["pooled_sd"], 9) == 0.01 for effect in found)
+    assert "weight decay" not in of_50.index  # its grid is the baseline's value alone
+    text = " ".join(capfd.readouterr().out.split())
+    assert "9-NN accuracy: width 0.125, training time 0.000, sample size 0.250" in text
+    assert "dropout does most, 0.500, more than width and training time and sample size." in text
+    assert "+0.50±0.01" in text
+    assert (tmp_path / "regularisation.png").stat().st_size > 10_000
+
+
+def test_depth_leaves_numbers_of_all_layers_and_of_each(trained, tmp_path, capfd):
+    """On a sweep that stands there finished."""
+    shutil.copytree(trained.out, tmp_path / "depth=1")
+    options = ["--repeats", "2", "--epochs", "8", "--batch-size", "32", "--depths", "1", "--out", str(tmp_path)]
+    depth.main(["--widths", "20", "3", "40", *options])
+    whole, layers = (pd.read_csv(tmp_path / path) for path in ("results.csv", "layers/results.csv"))
+    np.testing.assert_allclose(whole["knn_accuracy"], trained.results["knn_accuracy"].values.ravel())
+    for part in ("single layer", "first layers"):
+        rows = layers[layers["part"] == part].sort_values(["repeat", "width"])
+        np.testing.assert_allclose(rows["knn_accuracy"], trained.results["knn_accuracy"].values.ravel())
+    shown = trained.results["knn_accuracy"].sel(width=3).mean().item()
+    assert f"{shown:.3f}" in capfd.readouterr().out
+    assert (tmp_path / "depth.png").stat().st_size > 10_000

@@ -1,0 +1,187 @@
+"""Fits that are stopped, and go on: from a list and from a file, with every method."""
+
+import errno
+import threading
+from contextlib import suppress
+
+import jax
+import numpy as np
+import pytest
+
+from jaxhash.hashing.keys.source import KeyFile
+from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.perfect import fitting, workers
+from jaxhash.hashing.perfect.fitting import FitConfig, Interrupted, fit
+from jaxhash.hashing.perfect.prototypes import SingleConfig
+from jaxhash.hashing.perfect.resume import opened
+from jaxhash.hashing.perfect.seeds import LatentConfig
+from jaxhash.storage import checkpoint, locks
+from jaxhash.storage.checkpoint import CheckpointError
+
+KEYS = load_keys("english", count=3000)
+CONFIGS = {
+    "sharded": FitConfig(),
+    "latent": FitConfig(method="latent", latent=LatentConfig(6, 3)),
+    "single": FitConfig(method="single", single=SingleConfig(hidden=40)),
+}
+
+
+@pytest.fixture(autouse=True)
+def look_often(monkeypatch):
+    monkeypatch.setattr(workers, "SECONDS_BETWEEN_LOOKS", 0.0)
+
+
+def stopped_after(reports):
+    """A report that asks to stop after so many of the learning, and its event."""
+    stop, left = threading.Event(), iter(range(reports))
+
+    def report(progress):
+        if progress.stage == "fitting" and next(left, None) is None:
+            stop.set()
+
+    return report, stop
+
+
+@pytest.mark.parametrize("method", ["sharded", "latent", "single"])
+def test_a_fit_that_was_stopped_again_and_again_finds_the_same(tmp_path, method):
+    config, folder = CONFIGS[method], tmp_path / "unfinished"
+    keys = KEYS[:400] if method == "single" else KEYS
+    whole = fit(keys, config)
+    first_left, reports, runs = [], 1, 0
+    while True:
+        report, stop = stopped_after(reports)
+
+        def noting(progress, report=report, told=[]):  # noqa: B006 (a new list for every function)
+            if progress.stage == "fitting" and not told:
+                told.append(progress.collisions)
+                first_left.append(progress.collisions)
+            report(progress)
+
+        with suppress(Interrupted), opened(folder) as kept:
+            found = fit(keys, config, noting, kept=kept, stop=stop)
+            break
+        assert [path.name for path in folder.glob("state-*")] == [f"state-{runs + 1}"]
+        reports, runs = 2 * reports, runs + 1
+    assert runs >= (1 if method == "single" else 2)
+    assert first_left[-1] < first_left[0]  # the last one did not begin anew
+    assert not folder.exists()
+    jax.tree.map(np.testing.assert_array_equal, found.policy, whole.policy)
+    assert found.examples == whole.examples
+    np.testing.assert_array_equal(np.sort(found(keys)), np.arange(len(keys)))
+
+
+def test_a_fit_that_is_stopped_while_it_checks_learns_nothing_again(tmp_path):
+    stop, stages = threading.Event(), []
+
+    def report(progress):
+        stages.append(progress)
+        if progress.stage == "checking":
+            stop.set()
+
+    with pytest.raises(Interrupted) as caught, opened(tmp_path / "x") as kept:
+        fit(KEYS, CONFIGS["latent"], report, kept=kept, stop=stop)
+    assert caught.value.saved
+    stages.clear()
+    stop.clear()
+    with opened(tmp_path / "x") as kept:
+        found = fit(KEYS, CONFIGS["latent"], stages.append, kept=kept, stop=stop)
+    assert [p.collisions for p in stages if p.stage == "fitting"] == [0]
+    np.testing.assert_array_equal(np.sort(found(KEYS)), np.arange(len(KEYS)))
+
+
+def test_a_disk_that_is_full_at_the_second_save(tmp_path, monkeypatch):
+    honest, saves = checkpoint.save, []
+
+    def save(*arguments):
+        saves.append(arguments)
+        if len(saves) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        honest(*arguments)
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    monkeypatch.setattr(fitting, "SECONDS_BETWEEN_SAVES", 0.0)
+    with pytest.raises(OSError, match="No space"), opened(tmp_path / "x") as kept:
+        fit(KEYS, CONFIGS["sharded"], kept=kept)
+    assert [path.name for path in (tmp_path / "x").glob("state-*")] == ["state-1"]
+    with opened(tmp_path / "x") as kept:
+        np.testing.assert_array_equal(np.sort(fit(KEYS, kept=kept)(KEYS)), np.arange(len(KEYS)))
+
+
+def test_without_a_folder_nothing_is_saved(tmp_path):
+    report, stop = stopped_after(1)
+    with pytest.raises(Interrupted) as caught:
+        fit(KEYS, CONFIGS["sharded"], report, stop=stop)
+    assert not caught.value.saved
+
+
+def test_what_another_fit_has_learned_is_neither_taken_nor_lost(tmp_path):
+    folder = tmp_path / "unfinished"
+    report, stop = stopped_after(3)
+    with pytest.raises(Interrupted) as caught, opened(folder) as kept:
+        fit(KEYS, CONFIGS["sharded"], report, kept=kept, stop=stop)
+    assert caught.value.saved
+    (saved,) = folder.glob("state-*")
+    for keys, config, what in (
+        (KEYS[1:], FitConfig(len(KEYS)), "key set"),
+        (KEYS, FitConfig(4000), "number of bins"),
+        (KEYS, CONFIGS["latent"], "method"),
+        (KEYS, FitConfig(seed=1), "seed"),
+    ):
+        with (
+            pytest.raises(CheckpointError, match=rf"holds what another fit has learned \(another {what}\)"),
+            opened(folder) as kept,
+        ):
+            fit(keys, config, kept=kept)
+    with locks.held(folder), pytest.raises(locks.InUse), opened(folder):
+        pass
+    meta = saved / "meta.json"
+    whole = meta.read_bytes()
+    meta.write_bytes(whole.replace(b"key set", b"kEy set"))
+    with pytest.raises(CheckpointError, match="damaged"), opened(folder) as kept:
+        fit(KEYS, kept=kept)
+    meta.write_bytes(whole)
+    with opened(folder) as kept:
+        np.testing.assert_array_equal(np.sort(fit(KEYS, kept=kept)(KEYS)), np.arange(len(KEYS)))
+    assert not folder.exists()
+
+
+def test_a_state_that_does_not_fit_is_refused(tmp_path):
+    for method, config in CONFIGS.items():
+        report, stop = stopped_after(1)
+        with pytest.raises(Interrupted), opened(tmp_path / method) as kept:
+            fit(KEYS[:400], config, report, kept=kept, stop=stop)
+        with opened(tmp_path / method) as kept:
+            fit_of = checkpoint.describe(tmp_path / method / "state-1")["fit"]
+            learned = kept.load(fit_of)
+            for name, array in learned.items():
+                kept.save({**learned, name: np.concatenate([array, array[:1]])}, fit_of)
+                with pytest.raises(ValueError, match=rf"does not fit it \({name}\)"):
+                    fit(KEYS[:400], config, kept=kept)
+
+
+def test_keys_of_a_file_are_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("jaxhash.hashing.keys.lines.BLOCK_BYTES", 1000)
+    path = tmp_path / "words"
+    path.write_bytes(b"\n".join(KEYS))
+    found, listed = fit(KeyFile(path)), fit(KEYS)
+    jax.tree.map(np.testing.assert_array_equal, found.policy, listed.policy)
+    assert found.examples == listed.examples
+    path.write_bytes(b"\n".join([*KEYS, KEYS[7], KEYS[7]]))
+    with pytest.raises(ValueError, match=r"words: 2 of 3,002 keys repeat .* \(lines 8 and 3001\)"):
+        fit(KeyFile(path))
+    once = fit(KeyFile(path), drop_duplicates=True)
+    jax.tree.map(np.testing.assert_array_equal, once.policy, listed.policy)
+    assert (once.num_keys, once.collisions) == (3000, 0)
+
+
+@pytest.mark.parametrize("others", [slice(51), slice(49), slice(1, 51)])
+def test_a_file_that_changes_meanwhile_is_told(tmp_path, others):
+    path = tmp_path / "words"
+    path.write_bytes(b"\n".join(KEYS[:50]))
+
+    def write(progress):
+        if progress.stage == "fitting":
+            path.write_bytes(b"\n".join(KEYS[others]))
+
+    with pytest.raises(OSError, match="words: changed while it was read"):
+        fit(KeyFile(path), FitConfig(10), write)

@@ -1,0 +1,147 @@
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxhash.hashing.keys.source import KeyList
+from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.perfect import seeds, steps
+from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect, fit
+from jaxhash.hashing.perfect.seeds import Groups, LatentConfig
+from jaxhash.hashing.perfect.seeds_lookup import Latent, code, lookup, seats
+from jaxhash.hashing.perfect.separation import separate
+from tests.hashing.perfect.test_sharded import fingerprints, python_mix, words
+
+SMALL = LatentConfig(keys_per_leaf=6, leaves=3)
+
+
+def python_code(first, second, number):
+    """The network, one input at a time."""
+    turn = python_mix((number + 1) * 0x9E3779B9 & 0xFFFFFFFF) | 1
+    mixed = python_mix((first * turn + second) & 0xFFFFFFFF)
+    inputs = [1 if mixed >> i & 1 else -1 for i in range(31)]
+    found = 0
+    for row in (1, 2, 4, 8, 16, 31):
+        weights = [-1 if bin(i & row).count("1") % 2 else 1 for i in range(31)]
+        # A population count of inputs that differ from the bits of the weights.
+        found = 2 * found + (sum(-w * x for w, x in zip(weights, inputs, strict=True)) < 0)
+    return found
+
+
+def python_seat(policy, first, second, num_seats):
+    """One key at a time, in Python's integers."""
+    splits, latents, thresholds, sizes = (np.asarray(a).tolist() for a in policy)
+    shard = max(s for s in range(len(thresholds)) if thresholds[s] <= first)
+    more = num_seats - sum(sizes)
+    rooms = [n + more // len(sizes) + (s < more % len(sizes)) for s, n in enumerate(sizes)]
+    size, leaves = sizes[shard], len(latents[0])
+    leaf = python_code(first, second, splits[shard]) * leaves // 64
+    in_leaves = [size // leaves + (i < size % leaves) for i in range(leaves)]
+    slot = sum(in_leaves[:leaf]) + python_code(first, second, 2**16 + latents[shard][leaf]) * in_leaves[leaf] // 64
+    # Slots stand at even distances, the first ones one bin further apart.
+    distances = [rooms[shard] // max(size, 1) + (i < rooms[shard] % max(size, 1)) for i in range(size)]
+    return sum(rooms[:shard]) + sum(distances[: min(slot, max(size - 1, 0))])
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    keys = load_keys("english", count=500)
+    hasher = fit(keys, FitConfig(method="latent", latent=SMALL))
+    return words(separate(KeyList(keys), 0).numbers), hasher.policy
+
+
+@pytest.mark.parametrize("num_seats", [500, 513, 40_000, 2**31 - 1])
+def test_seats_are_those_of_a_plain_python_loop(fitted, num_seats):
+    prints, policy = fitted
+    some = np.concatenate([prints[:150], words(fingerprints(150, seed=1))])
+    expected = [python_seat(policy, int(a), int(b), num_seats) for a, b in some]
+    np.testing.assert_array_equal(seats(lookup(policy, num_seats), jnp.asarray(some)), expected)
+    assert 0 <= min(expected) <= max(expected) < num_seats
+    assert len(set(expected[:150])) == 150
+
+
+def test_the_network_is_as_good_as_random():
+    """Codes of random fingerprints: chi squared of each code, and of pairs of codes under two latents."""
+    prints = jnp.asarray(words(fingerprints(200_000)))
+    one, other = (np.asarray(code(prints[:, 0], prints[:, 1], jnp.uint32(z))) for z in (7, 8))
+    for counts in (np.bincount(one, minlength=64), np.bincount(one * 64 + other, minlength=4096)):
+        expected = 200_000 / len(counts)
+        chi = ((counts - expected) ** 2 / expected).sum()
+        assert abs(chi - len(counts)) < 6 * math.sqrt(2 * len(counts)), chi
+
+
+@pytest.fixture(scope="module")
+def groups():
+    """120 leaves of 0 to 6 keys."""
+    rng = np.random.default_rng(0)
+    first, second = rng.integers(0, 2**32, (2, 6, 120), dtype=np.uint32)
+    return Groups(*map(jnp.asarray, (first, second, np.arange(120, dtype=np.int32) % 7, np.full(120, 5, np.int32))))
+
+
+def search(groups, lanes):
+    state = seeds.start(groups, lanes)
+    return jax.jit(seeds.make_search(seeds.separates))(state, groups, jnp.int32(10**6)).latents
+
+
+def test_the_search_finds_the_first_latent_that_serves_for_any_number_of_lanes(groups):
+    found = np.asarray(search(groups, 8))
+    np.testing.assert_array_equal(found, search(groups, 50))
+    first, second = np.asarray(groups.first), np.asarray(groups.second)
+    for g in range(0, 120, 5):
+        size = g % 7
+        keys = [(int(first[i, g]), int(second[i, g])) for i in range(size)]
+        number = 5
+        while len({python_code(a, b, 2**16 + number) * size // 64 for a, b in keys}) < size:
+            number += 1
+        assert found[g] == number
+
+
+def test_keys_that_no_latent_separates_are_given_up(groups):
+    twins = groups._replace(first=groups.first[:2, :3] * 0, second=groups.second[:2, :3] * 0)
+    twins = twins._replace(sizes=jnp.array([2, 1, 2], jnp.int32), begin=jnp.full(3, seeds.LIMIT - 100, jnp.int32))
+    np.testing.assert_array_equal(search(twins, 8), [seeds.LIMIT, seeds.LIMIT - 100, seeds.LIMIT])
+
+
+@pytest.fixture
+def few_latents(monkeypatch):
+    """Sets how many latents there are to try."""
+
+    def limit(count):
+        steps._searches.cache_clear()
+        monkeypatch.setattr(seeds, "LIMIT", count)
+
+    yield limit
+    steps._searches.cache_clear()
+
+
+def test_a_shard_whose_leaf_is_stuck_goes_on_to_its_next_split(few_latents):
+    keys = load_keys("english", count=600)
+    usual = fit(keys, FitConfig(method="latent", latent=SMALL)).policy
+    few_latents(160)
+    hasher = fit(keys, FitConfig(method="latent", latent=SMALL))
+    np.testing.assert_array_equal(np.sort(hasher(keys)), np.arange(600))
+    stuck = usual.latents.max(1) >= 160
+    assert stuck.any()
+    np.testing.assert_array_equal(hasher.policy.splits > usual.splits, stuck)
+    few_latents(4)
+    with pytest.raises(NotPerfect) as caught:
+        fit(keys, FitConfig(method="latent", latent=SMALL))
+    found = np.asarray(caught.value.hasher(keys))
+    assert caught.value.collisions == 600 - len(np.unique(found)) > 0
+
+
+def test_size():
+    keys = load_keys("english", count=1800)
+    hasher = fit(keys, FitConfig(method="latent", latent=SMALL))
+    assert isinstance(hasher.policy, Latent)
+    # 100 shards of 18 keys: 16 bits a shard and a leaf, 32 its threshold, 8 its size, and the header.
+    assert hasher.bits == 100 * (16 + 3 * 16 + 32 + 8) + 96
+
+
+def test_requests_that_would_search_forever_are_refused():
+    with pytest.raises(ValueError, match="keys_per_leaf=12 is not valid: keys_per_leaf must be 1 to 11"):
+        LatentConfig(keys_per_leaf=12)
+    with pytest.raises(ValueError, match="leaves=7 is not valid"):
+        LatentConfig(leaves=7)

@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.figure import Figure
+from PIL import Image
+
+from jaxhash.plots import style
+from jaxhash.sweeps.run import NUMBERS
+
+
+@pytest.fixture
+def results():
+    """Three repeats of two widths; one model diverged."""
+    rng = np.random.default_rng(0)
+    numbers = {name: (("repeat", "width"), rng.random((3, 2))) for name in NUMBERS}
+    numbers["train_redundancy"][1][1, 0] = np.nan
+    return xr.Dataset(numbers, coords={"repeat": np.arange(3), "width": [5, 50]})
+
+
+def test_lines_are_means_over_repeats_that_did_not_diverge(results):
+    figure = style.capacity(results, "a title")
+    left, right = figure.axes
+    drawn = {line.get_label(): line for axes in (left, right) for line in axes.get_lines()}
+    for label, name in {
+        "training examples": "train_redundancy",
+        "test examples": "test_redundancy",
+        "9-NN": "knn_accuracy",
+        "logistic regression": "logistic_accuracy",
+        "K-Means": "test_kmeans_accuracy",
+        "the network itself": "test_accuracy",
+    }.items():
+        np.testing.assert_array_equal(drawn[label].get_xdata(), [5, 50])
+        np.testing.assert_allclose(drawn[label].get_ydata(), np.nanmean(results[name].values, axis=0))
+    assert [axes.get_xlabel() for axes in (left, right)] == ["width (hidden units)"] * 2
+    assert figure.get_suptitle() == "a title"
+
+
+def test_bands_are_one_standard_deviation_either_side(results):
+    axes = Figure().subplots()
+    style.line(axes, results["train_redundancy"], "x", style.BLUE, "o")
+    (band,) = axes.collections
+    corners = band.get_paths()[0].vertices
+    column = results["train_redundancy"].values[:, 0]
+    for end in (np.nanmean(column) - np.nanstd(column), np.nanmean(column) + np.nanstd(column)):
+        assert np.isclose(corners[corners[:, 0] == 5][:, 1], end).any()
+
+
+def test_a_figure_is_written_as_a_picture(results, tmp_path):
+    style.save(style.capacity(results, "a title"), tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as picture:
+        assert picture.size == (1500, 630)
+        assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 10
+        assert picture.text["Title"] == "a title"
+        assert picture.text["Description"].startswith(
+            "Determinism: redundancy ratio of the codes against width (hidden"
+        )
+        assert f"numpy {np.__version__}" in picture.text["Software"]
+        assert "Command" not in picture.text  # this test is no experiment's command
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["/usr/bin/python3", "-m", "experiments.rows", "--out", "a b"], "python -m experiments.rows --out 'a b'"),
+        (["python", "-W", "error", "-m", "bench.mnist"], "python -m bench.mnist"),
+        (["python", "-m", "pytest", "-m", "slow"], ""),
+        (["python", "file.py"], ""),
+        (["python"], ""),
+    ],
+)
+def test_the_command_of_an_experiment_is_noted_as_it_was_typed(argv, line):
+    assert style.command_line(argv) == line

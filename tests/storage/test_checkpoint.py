@@ -1,0 +1,89 @@
+import json
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxhash.storage import checkpoint
+from jaxhash.storage.checkpoint import CheckpointError
+
+
+class State(NamedTuple):
+    weights: jax.Array
+    counts: dict[str, jax.Array]
+    nothing: None
+
+
+STATE = State(jnp.arange(12.0).reshape(3, 4), {"a": jnp.array([1, 2], jnp.int32), "b": jnp.array([True])}, None)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    checkpoint.save(tmp_path / "x", STATE, {"epoch": 3, "loss": 0.1})
+    return tmp_path / "x"
+
+
+def test_round_trip(saved):
+    restored = checkpoint.restore(saved, jax.eval_shape(lambda: STATE))
+    assert isinstance(restored, State)
+    jax.tree.map(np.testing.assert_array_equal, restored, STATE)
+    assert checkpoint.describe(saved) == {"epoch": 3, "loss": 0.1}
+    assert [p.name for p in saved.parent.iterdir()] == ["x"]
+
+
+def test_every_damaged_file_is_noticed(saved):
+    files = [f for f in sorted(saved.rglob("*")) if f.is_file()]
+    assert len(files) > 5
+    for file in files:
+        good = file.read_bytes()
+        for bad in (good[: len(good) // 2], good[:-1] + bytes([(good[-1] ^ 0xFF) if good else 0]), b"x" + good):
+            if bad == good:
+                continue
+            file.write_bytes(bad)
+            with pytest.raises(CheckpointError):
+                checkpoint.restore(saved, jax.eval_shape(lambda: STATE))
+        file.unlink()
+        with pytest.raises(CheckpointError):
+            checkpoint.restore(saved, jax.eval_shape(lambda: STATE))
+        file.write_bytes(good)
+    checkpoint.restore(saved, jax.eval_shape(lambda: STATE))
+
+
+def test_a_changed_number_in_the_description_is_noticed(saved):
+    meta = json.loads((saved / "meta.json").read_text())
+    meta["description"]["loss"] = 0.2
+    (saved / "meta.json").write_text(json.dumps(meta))
+    with pytest.raises(CheckpointError, match=r"meta\.json: damaged"):
+        checkpoint.describe(saved)
+
+
+def test_other_shapes_and_other_formats_are_refused(saved, monkeypatch):
+    other = STATE._replace(weights=jnp.zeros((4, 4)))
+    with pytest.raises(
+        CheckpointError, match=r"weights: shape and type \[3, 4\] float32 there, \[4, 4\] float32 expected"
+    ):
+        checkpoint.restore(saved, jax.eval_shape(lambda: other))
+    monkeypatch.setattr(checkpoint, "FORMAT", 2)
+    with pytest.raises(CheckpointError, match="format 1"):
+        checkpoint.describe(saved)
+    for missing in (saved.parent, saved.parent / "missing"):
+        with pytest.raises(CheckpointError, match=r"no checkpoint here .*; give the folder of one"):
+            checkpoint.describe(missing)
+    (saved / "meta.json").unlink()
+    with pytest.raises(CheckpointError, match=r"no checkpoint here .*; delete this folder"):
+        checkpoint.describe(saved)
+
+
+def test_an_existing_checkpoint_is_not_overwritten(saved):
+    with pytest.raises(OSError, match=r"not empty|exists"):
+        checkpoint.save(saved, STATE, {"epoch": 4})
+    assert checkpoint.describe(saved)["epoch"] == 3
+
+
+def test_files_are_written_whole(tmp_path):
+    checkpoint.write_text(tmp_path / "a", "one")
+    checkpoint.write_text(tmp_path / "a", "two")
+    assert (tmp_path / "a").read_text() == "two"
+    assert len(list(tmp_path.iterdir())) == 1

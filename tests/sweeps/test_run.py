@@ -1,0 +1,257 @@
+import dataclasses
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from jaxhash.data.catalogue import load, subset, with_label_noise
+from jaxhash.models.mlp import ModelConfig
+from jaxhash.storage.checkpoint import CheckpointError
+from jaxhash.sweeps import run as sweep
+from jaxhash.sweeps import task as tasks
+from jaxhash.sweeps.run import NUMBERS, Interrupted, SweepConfig
+from jaxhash.training.mlp import TrainConfig
+
+
+def copy_of(trained, folder):
+    shutil.copytree(trained.out, folder)
+    return folder
+
+
+def test_results_are_labelled_and_complete(trained):
+    results = trained.results
+    assert results.sizes == {"repeat": 2, "width": 3}
+    assert results["width"].values.tolist() == [3, 20, 40]
+    assert set(results.data_vars) == {*NUMBERS, "epochs", "diverged"}
+    assert all(np.isfinite(results[name]).all() for name in results)
+    assert (results["epochs"] == 8).all()
+    assert not results["diverged"].any()
+    assert not np.array_equal(results["test_loss"].sel(repeat=0), results["test_loss"].sel(repeat=1))
+
+
+def test_both_files_hold_the_results_and_whose_they_are(trained):
+    with xr.open_dataset(trained.out / "results.nc") as stored:
+        xr.testing.assert_identical(stored.load(), trained.results)
+        assert '"widths": [20, 3, 40]' in stored.attrs["config"]
+        assert '"jax"' in stored.attrs["versions"]
+        assert stored.attrs["seed"] == 0
+    table = pd.read_csv(trained.out / "results.csv").set_index(["repeat", "width"])
+    assert len(table) == 6
+    for name in NUMBERS:
+        assert table.loc[(1, 20), name] == trained.results[name].sel(repeat=1, width=20).item()
+    assert sorted(p.name for p in trained.out.iterdir()) == [
+        ".lock",
+        "config.json",
+        "log.jsonl",
+        "results.csv",
+        "results.nc",
+        "tasks",
+    ]
+
+
+def test_a_finished_sweep_is_read_and_not_trained_again(trained, tmp_path):
+    out = copy_of(trained, tmp_path / "x")
+    seen = []
+    xr.testing.assert_identical(sweep.run(trained.config, out, report=seen.append), trained.results)
+    assert len(seen) == 2
+    assert all(progress.models for progress in seen)
+
+
+def test_a_stopped_sweep_goes_on_where_it_stood_and_ends_bit_for_bit_the_same(trained, tmp_path):
+    stop, epochs = threading.Event(), []
+
+    def stop_in_the_fourth(progress):
+        epochs.append(progress.epoch)
+        if progress.epoch == 4:
+            stop.set()
+
+    with pytest.raises(Interrupted):
+        sweep.run(trained.config, tmp_path / "x", report=stop_in_the_fourth, stop=stop)
+    assert len(list((tmp_path / "x" / "partial").iterdir())) >= 1
+    assert not (tmp_path / "x" / "results.nc").exists()
+    later = []
+    results = sweep.run(trained.config, tmp_path / "x", report=lambda progress: later.append(progress.epoch))
+    xr.testing.assert_identical(results, trained.results)
+    assert 4 not in later or epochs.count(4) < 2  # a task that had seen epoch 4 does not see it again
+    for width in (3, 40):
+        x = trained.data.x_test
+        ours, theirs = sweep.runs.load(tmp_path / "x", width=width, repeat=1), trained.model(width, 1)
+        np.testing.assert_array_equal(ours.apply(x), theirs.apply(x))
+
+
+def test_a_damaged_partial_save_costs_time_only(trained, tmp_path):
+    stop = threading.Event()
+    with pytest.raises(Interrupted):
+        sweep.run(trained.config, tmp_path / "x", report=lambda progress: stop.set(), stop=stop)
+    for file in (tmp_path / "x" / "partial").rglob("meta.json"):
+        file.write_text(file.read_text()[:-20])
+    xr.testing.assert_identical(sweep.run(trained.config, tmp_path / "x"), trained.results)
+
+
+def test_a_damaged_task_is_named_and_not_believed(trained, tmp_path):
+    out = copy_of(trained, tmp_path / "x")
+    meta = next((out / "tasks").iterdir()) / "meta.json"
+    meta.write_text(meta.read_text().replace("test_accuracy", "test_accurady"))
+    with pytest.raises(CheckpointError, match=r"damaged .* delete this folder and run the same command again"):
+        sweep.run(trained.config, out)
+    shutil.rmtree(meta.parent)
+    xr.testing.assert_identical(sweep.run(trained.config, out), trained.results)
+
+
+def test_numbers_do_not_depend_on_what_trains_beside(trained, tmp_path):
+    """Width 20 alone, cut into other tasks: the same up to float32 rounding."""
+    alone = sweep.run(dataclasses.replace(trained.config, widths=(20,), repeats=1), tmp_path / "x")
+    together = trained.results.sel(repeat=[0], width=[20])
+    np.testing.assert_allclose(alone["train_loss"], together["train_loss"], rtol=0.02)
+    np.testing.assert_allclose(alone["test_accuracy"], together["test_accuracy"], atol=0.01)
+
+
+def test_a_diverging_model_is_reported_and_the_others_are_measured(tmp_path, monkeypatch):
+    """Width 5 starts from NaN; width 8 beside it ends as if alone, and the run ends in order."""
+    config = SweepConfig(widths=(5, 8), repeats=1, train=TrainConfig(epochs=2))
+    clean = sweep.run(config, tmp_path / "clean")
+    whole = tasks.init_state
+
+    def broken(block, key):
+        state = whole(block, key)
+        bias = state.params.output_bias.at[block.widths.index(5)].set(jnp.nan)
+        return state._replace(params=state.params._replace(output_bias=bias))
+
+    monkeypatch.setattr(tasks, "init_state", broken)
+    monkeypatch.setattr(sweep, "programs_of", tasks.Programs)  # none that were compiled before
+    results = sweep.run(config, tmp_path / "broken")
+    assert results["diverged"].values.tolist() == [[1, 0]]
+    assert all(np.isnan(results[name].sel(width=5)).all() for name in NUMBERS)
+    xr.testing.assert_equal(results.sel(width=8), clean.sel(width=8))
+
+
+def test_examples_and_label_noise_are_what_the_data_module_makes_of_them():
+    config = SweepConfig(examples=200, label_noise=0.5, seed=4)
+    expected = with_label_noise(subset(load("digits"), 200), 0.5, 4)
+    found = sweep.prepare(config)
+    np.testing.assert_array_equal(found.x_train, expected.x_train)
+    np.testing.assert_array_equal(found.y_train, expected.y_train)
+    assert len(found.x_train) == 200
+
+
+def test_another_configuration_is_refused_before_anything_is_written(trained, tmp_path):
+    out = copy_of(trained, tmp_path / "x")
+    before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match=r"widths: \[20, 3, 40\] there, \[20, 3, 41\] here"):
+        sweep.run(dataclasses.replace(trained.config, widths=(20, 3, 41)), out)
+    assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"widths": ()}, "widths is empty"),
+        ({"widths": (3, 0)}, "width=0"),
+        ({"widths": (3, -2)}, "width=-2"),
+        ({"widths": (3, 5, 3)}, "width 3 is given more than once"),
+        ({"widths": (3, 4), "model": ModelConfig(depth=4)}, "width=3"),
+        ({"repeats": 0}, "repeats=0 is less than 1"),
+        ({"seed": -1}, "seed=-1 is outside"),
+        ({"label_noise": 1.5}, "label_noise=1.5 is outside"),
+    ],
+)
+def test_nonsense_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        SweepConfig(**wrong)
+
+
+def test_nonsense_that_only_the_data_shows_is_refused_and_nothing_written(tmp_path):
+    with pytest.raises(ValueError, match="batch_size=64 is more than the 30 training examples"):
+        sweep.run(SweepConfig(examples=30), tmp_path / "x")
+    with pytest.raises(ValueError, match="dijits"):
+        sweep.run(SweepConfig(dataset="dijits"), tmp_path / "x")
+    assert not (tmp_path / "x").exists()
+
+
+def test_every_model_is_in_one_task():
+    config = SweepConfig(widths=(900, 3, 500, 800, 1000, 60), repeats=3)
+    cut = sweep.plan(config, features=784, classes=10)
+    models = [(r, w) for task in cut for r in task.repeats for w in task.block.widths]
+    assert sorted(models) == [(r, w) for r in range(3) for w in sorted(config.widths)]
+    assert len({task.name for task in cut}) == len(cut) > 3
+
+
+SMALL = """
+import sys
+from pathlib import Path
+from jaxhash.sweeps import run as sweep
+from jaxhash.sweeps import task as tasks
+from jaxhash.training.mlp import TrainConfig
+if (limit := int(sys.argv[3])):
+    import resource
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+tasks.SECONDS_BETWEEN_SAVES = 0.0
+sweep.lanes = lambda: 1
+epochs = int(sys.argv[2])
+train, snapshots = TrainConfig(epochs=epochs), (0, epochs // 2, epochs)
+config = sweep.SweepConfig(widths=(4, 12), repeats=2, sample_sizes=(60, 1150), snapshots=snapshots, train=train)
+sweep.run(config, Path(sys.argv[1]))
+"""
+
+
+def start(out, *, epochs=12, limit=0, **more):
+    # What one process compiles the next ones need not: half of their time.
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(out.parent / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    command = [sys.executable, "-c", SMALL, out, str(epochs), str(limit)]
+    return subprocess.Popen(command, env=os.environ | ({} if limit else cache), **more)
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_again_and_again_ends_bit_for_bit_as_one_left_alone(tmp_path):
+    assert start(tmp_path / "whole").wait() == 0
+    out = tmp_path / "killed"
+    moments = [
+        lambda: any((out / "partial").glob("*/epoch-[4-9]")),  # a task half trained
+        lambda: any((out / "partial").glob("*/.epoch-*")),  # within a save
+        lambda: any((out / "tasks").glob(".repeats-*")),  # while a finished task is written
+    ]
+    for moment in moments:
+        process = start(out)
+        while process.poll() is None and not moment():
+            time.sleep(0.0005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (out / "results.nc").exists()
+    assert start(out).wait() == 0
+    names = sorted(p.relative_to(out) for p in out.rglob("*"))
+    assert [p for p in names if "partial" in str(p) or p.name.count(".") > 1] == []
+    for name in ("results.nc", "results.csv"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    for width in (4, 12):
+        x = load("digits").x_test
+        ours, theirs = (sweep.runs.load(run, width=width, repeat=1) for run in (out, tmp_path / "whole"))
+        np.testing.assert_array_equal(ours.apply(x), theirs.apply(x))
+
+
+@pytest.mark.slow
+def test_a_disk_that_takes_no_more_gives_one_error_and_the_run_goes_on_afterwards(tmp_path):
+    """A limit on the size of files stands for the full disk; it fails every write of arrays."""
+    out = tmp_path / "x"
+    process = start(out, epochs=3, limit=2000, stderr=subprocess.PIPE, text=True)
+    _, error = process.communicate()
+    assert process.returncode == 1, error
+    # Not always the last line: threads of Orbax may still complain when the error is out.
+    assert "OSError: arrays cannot be written: File too large" in error
+    assert not (out / "results.nc").exists()
+    assert not any((out / "tasks").glob("repeats-*"))
+    assert start(out, epochs=3).wait() == 0
+    assert (out / "results.nc").exists()
+    assert os.path.exists(out / "results.csv")

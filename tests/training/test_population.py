@@ -1,0 +1,48 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxhash.models.mlp import ModelConfig, build
+from jaxhash.training.population import Block, forward, init_block, model_key, plan_blocks, split
+
+REPEAT = jax.random.key(7)
+
+
+@pytest.mark.parametrize("model", [ModelConfig(), ModelConfig(depth=3), ModelConfig(depth=2, batch_norm=False)])
+def test_every_model_starts_and_computes_as_flax_alone(model):
+    block = Block((6, 9, 20), model, features=12, classes=4)
+    params, stats = jax.jit(init_block, static_argnums=0)(block, REPEAT)
+    x = jax.random.normal(jax.random.key(1), (8, 12))
+    out = forward(block, params, stats, x, train=False)
+    for m, (width, variables) in enumerate(zip(block.widths, split(block, params, stats), strict=True)):
+        net = build(model, width, 4)
+        alone = net.init(model_key(REPEAT, width), x)
+        jax.tree.map(np.testing.assert_array_equal, variables, dict(alone))
+        logits, pre_activations = net.apply(alone, x)
+        np.testing.assert_allclose(out.logits[m].T, logits, rtol=1e-5, atol=1e-5)
+        for ours, flax in zip(out.pre_activations, pre_activations, strict=True):
+            np.testing.assert_allclose(ours[m, : model.units(width)].T, flax, rtol=1e-5, atol=1e-5)
+
+
+def test_the_first_layer_has_no_padding():
+    block = Block((3, 10, 50), ModelConfig(), features=784, classes=10)
+    params, _ = jax.eval_shape(lambda key: init_block(block, key), REPEAT)
+    assert params.first.shape == (63, 784)
+    compiled = jax.jit(lambda w, x: w @ x.T).lower(params.first, jnp.zeros((64, 784))).compile()
+    first_layer = compiled.cost_analysis()["flops"]
+    np.testing.assert_allclose(first_layer, 2 * 63 * 784 * 64, rtol=0.01)
+
+
+def test_blocks_hold_every_width_once_and_keep_to_the_limit():
+    widths = (100, 3, 7, 10, 50, 53, 90, 20)
+    blocks = plan_blocks(widths, ModelConfig(), 784, 10, units_per_block=110)
+    assert sorted(w for b in blocks for w in b.widths) == sorted(widths)
+    assert all(sum(b.units) <= 110 for b in blocks)
+    wide = plan_blocks((500, 3), ModelConfig(), 784, 10, units_per_block=110)
+    assert [b.widths for b in wide] == [(3,), (500,)]
+
+
+def test_a_width_given_twice_is_refused():
+    with pytest.raises(ValueError, match="width 7 is given more than once"):
+        plan_blocks((7, 3, 7), ModelConfig(), 784, 10, units_per_block=100)
