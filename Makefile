@@ -1,5 +1,6 @@
 # make demo   watch a population of networks train, then open the figure it names
-# make test   run every test
+# make test   run every test, the examples in the docstrings among them
+# make lint   style, types, and which package may import which
 # Both create .venv and install what they need if it is not there.
 
 PYTHON ?= python3
@@ -18,6 +19,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python -m bench.sweep_training

@@ -18,6 +18,9 @@ from jaxhash.storage import checkpoint, locks
 from jaxhash.sweeps import folder as runs
 from jaxhash.sweeps import log
 
+collect_ignore = ["fuzz_harness.py"]
+"""No doctest may import it: it instruments what it imports."""
+
 
 def seeds(asked: str) -> range:
     """`20`: 0 ... 19; `100-119`: these, both included."""
