@@ -15,6 +15,7 @@ from jax.extend.core import Var
 from jax.sharding import PartitionSpec
 from jaxtyping import Array
 
+from jaxhash.encoding import equations
 from jaxhash.encoding.jaxpr_graph import Graph, Op, Value
 from jaxhash.encoding.units import Unit, innermost
 
@@ -80,7 +81,7 @@ def _evaluate(op: Op, inputs: list[Any], units: list[Unit], emit: Emit) -> tuple
 
 def _scan(op: Op, inputs: list[Any], units: list[Unit], emit: Emit) -> tuple[list[Any], list[Array]]:
     params = op.eqn.params
-    consts, carried = params["num_consts"], params["num_carry"]
+    _, consts, carried = equations.scan(op.eqn)
     fixed, init, slices = inputs[:consts], inputs[consts : consts + carried], inputs[consts + carried :]
 
     def body(carry: list[Any], x: list[Any]) -> tuple[list[Any], tuple[list[Any], list[Array]]]:
@@ -113,7 +114,7 @@ def _cond(op: Op, inputs: list[Any], units: list[Unit], emit: Emit) -> tuple[lis
 
 
 def _while(op: Op, inputs: list[Any], units: list[Unit], emit: Emit) -> tuple[list[Any], list[Array]]:
-    tests, consts = op.eqn.params["cond_nconsts"], op.eqn.params["body_nconsts"]
+    _, _, tests, consts = equations.while_loop(op.eqn)
     fixed_test, fixed_body, init = inputs[:tests], inputs[tests : tests + consts], inputs[tests + consts :]
     condition, step = op.bodies
 

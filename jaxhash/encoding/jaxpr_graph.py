@@ -6,11 +6,8 @@ with a graph per body. Of every value the graph knows whether it depends on the 
 number known in advance.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
+from jaxhash.encoding import equations
+
 # Calls whose inside is all there is to them.
-PLAIN_CALLS = {"jit", "pjit", "closed_call", "core_call"}
+PLAIN_CALLS = {"closed_call", "jit"}
 # Calls with a rule of their own (a derivative, rematerialisation): evaluated whole, so that the rule is kept, and
 # opened besides, for the units inside. What of the inside is not asked for is never computed.
-RULED_CALLS = {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "remat", "remat2", "checkpoint"}
+RULED_CALLS = {"checkpoint", "custom_jvp_call", "custom_vjp_call", "remat2"}
 CONTROL_FLOW = {"scan", "while", "cond", "shard_map"}
 
 # Operations that give back a constant they are given.
@@ -32,12 +31,6 @@ _KEEP_CONSTANTS = {
 }  # fmt: skip
 # Operations that change nothing about a value.
 IDENTITIES = {"copy", "copy_p", "name", "pbroadcast", "pcast", "pvary", "sharding_constraint", "stop_gradient"}
-
-_JAX = str(Path(jax.__file__).parent)
-_TRACED_FROM = str(Path(__file__).with_name("transform.py"))
-_TRACERS = {"api_util.py", "linear_util.py", "pjit.py"}
-_TRANSFORM = re.compile(r"\b(?:vmap|jvp|transpose|jit|pjit|shard_map|checkpoint|remat2?)\(([^()]*)\)")
-_STRUCTURE = {"", "while", "scan", "body", "cond", "closed_call", "checkpoint", "remat", "rematted_computation"}
 
 
 @dataclass(eq=False, repr=False)
@@ -154,22 +147,6 @@ def resolve(value: Value) -> Value:
             return value
 
 
-def sub_jaxprs(eqn: JaxprEqn) -> Iterator[ClosedJaxpr]:
-    """The jaxprs among the parameters of an equation, that take as many arguments as they say."""
-    for parameter in eqn.params.values():
-        for item in parameter if isinstance(parameter, tuple | list) else (parameter,):
-            if isinstance(item, ClosedJaxpr):
-                yield item
-            elif isinstance(item, Jaxpr) and not item.constvars:
-                yield ClosedJaxpr(item, ())
-
-
-def varying_axes(aval: Any) -> frozenset[str]:
-    """Names of the mesh axes along which a value inside shard_map differs."""
-    manual = getattr(aval, "manual_axis_type", None)  # JAX 0.10; `vma` before and after
-    return frozenset(getattr(aval, "vma", frozenset()) if manual is None else manual.varying)
-
-
 def live(graph: Graph) -> set[Op]:
     """The operations that the outputs depend on."""
     values = {resolve(value) for value in graph.outputs} | set(graph.outputs)
@@ -193,7 +170,7 @@ def _open(graph: Graph, jaxpr: ClosedJaxpr, inputs: Sequence[Value], scope: Scop
 
     for eqn in jaxpr.jaxpr.eqns:
         arguments = [read(atom) for atom in eqn.invars]
-        here = Scope(_joined(scope.path, str(eqn.source_info.name_stack)), _source(eqn, scope.source), scope.calls)
+        here = Scope(equations.scope(eqn, scope.path), equations.source(eqn, scope.source), scope.calls)
         name = eqn.primitive.name
         if name in PLAIN_CALLS:
             outputs = _open_call(graph, eqn, arguments, here)
@@ -207,7 +184,7 @@ def _open(graph: Graph, jaxpr: ClosedJaxpr, inputs: Sequence[Value], scope: Scop
 
 
 def _open_call(graph: Graph, eqn: JaxprEqn, arguments: list[Value], scope: Scope) -> list[Value]:
-    inner = next(sub_jaxprs(eqn))
+    inner = next(equations.sub_jaxprs(eqn))
     name = str(eqn.params.get("name", eqn.primitive.name))
     start = len(graph.ops)
     outputs = _open(graph, inner, arguments, replace(scope, calls=(*scope.calls, name)))
@@ -232,36 +209,35 @@ def _add(graph: Graph, jaxpr: Jaxpr, eqn: JaxprEqn, inputs: list[Value], scope: 
 
 def _bodies(op: Op) -> tuple[tuple[Graph, ...], list[bool]]:
     """The graphs of control flow, and which of its outputs depend on the examples."""
-    params = op.eqn.params
     known = [Known(value.depends, value.constant) for value in op.inputs]
     scope = Scope(op.path, op.source, op.calls)
 
-    def graph(jaxpr: ClosedJaxpr | Jaxpr, of: Sequence[Known]) -> Graph:
-        return build(jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, ()), of, scope)
+    def graph(jaxpr: ClosedJaxpr, of: Sequence[Known]) -> Graph:
+        return build(jaxpr, of, scope)
 
     match op.primitive:
         case "cond":
-            branches = tuple(graph(branch, known[1:]) for branch in params["branches"])
+            branches = tuple(graph(branch, known[1:]) for branch in equations.sub_jaxprs(op.eqn))
             outputs = zip(*(branch.outputs for branch in branches), strict=True)
             return branches, [known[0].depends or any(value.depends for value in values) for values in outputs]
         case "shard_map":
-            body = graph(params["jaxpr"], known)
+            body = graph(next(equations.sub_jaxprs(op.eqn)), known)
             return (body,), [value.depends for value in body.outputs]
         case "scan":
-            consts, carried = params["num_consts"], params["num_carry"]
+            jaxpr, consts, carried = equations.scan(op.eqn)
             carry = [Known(k.depends) for k in known[consts : consts + carried]]
             while True:
-                body = graph(params["jaxpr"], [*known[:consts], *carry, *known[consts + carried :]])
+                body = graph(jaxpr, [*known[:consts], *carry, *known[consts + carried :]])
                 after = [Known(k.depends or v.depends) for k, v in zip(carry, body.outputs, strict=False)]
                 if after == carry:
                     return (body,), [value.depends for value in body.outputs]
                 carry = after
         case _:  # while
-            tests, consts = params["cond_nconsts"], params["body_nconsts"]
+            test, jaxpr, tests, consts = equations.while_loop(op.eqn)
             carry = [Known(k.depends) for k in known[tests + consts :]]
             while True:
-                condition = graph(params["cond_jaxpr"], [*known[:tests], *carry])
-                body = graph(params["body_jaxpr"], [*known[tests : tests + consts], *carry])
+                condition = graph(test, [*known[:tests], *carry])
+                body = graph(jaxpr, [*known[tests : tests + consts], *carry])
                 late = condition.outputs[0].depends  # the number of iterations depends, so all that is carried does
                 after = [Known(k.depends or v.depends or late) for k, v in zip(carry, body.outputs, strict=True)]
                 if after == carry:
@@ -280,37 +256,3 @@ def _given(graph: Graph, aval: Any, array: Any) -> Value:
 def _is_number(aval: Any) -> bool:
     dtype = getattr(aval, "dtype", None)
     return dtype is not None and (jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer))
-
-
-def _source(eqn: JaxprEqn, around: str) -> str:
-    """The user's line that an equation of a function comes from, or else the one that calls this function."""
-    traceback = eqn.source_info.traceback
-    beyond = False
-    frames: list[Any] = [] if traceback is None else traceback.frames
-    for frame in frames:
-        name, own = _file(frame.file_name)
-        # Here ends the function traced. What called it is known better from `around`: a jitted function is traced at
-        # its first call and found in a cache at the others.
-        beyond |= name in _TRACERS
-        if beyond and around:
-            return around
-        if frame.file_name == _TRACED_FROM:
-            break
-        if not own:
-            return f"{name}:{frame.line_num}"
-    return around
-
-
-@cache
-def _file(path: str) -> tuple[str, bool]:
-    """Its name, and whether its lines say nothing to a user."""
-    name = Path(path).name
-    return name, path.startswith(_JAX) or name == "contextlib.py"
-
-
-def _joined(path: str, scopes: str) -> str:
-    """Two paths as one, without what names a transformation or the structure of control flow."""
-    before = None
-    while before != scopes:
-        before, scopes = scopes, _TRANSFORM.sub(r"\1", scopes)
-    return "/".join([part for part in [*path.split("/"), *scopes.split("/")] if part not in _STRUCTURE])

@@ -1,7 +1,7 @@
 """Which operations of a traced function are ReLU-like units, and what each one's bit is.
 
 A unit is an elementwise function of one floating-point value x that depends on the examples, with a corner at a
-constant that is written in the function. Its bit is 1 where its input x is greater than 0 (`jaxhash.codes.code.active`).
+constant that is written in the function. Its bit is 1 where its input x is greater than 0 (`codes.active`).
 
 | in the traced function                        | such as                             | bits per element              |
 | --------------------------------------------- | ----------------------------------- | ----------------------------- |

@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Array, Float
 
 from jaxhash.codes.code import Skipped
+from jaxhash.encoding import equations
 from jaxhash.encoding.jaxpr_graph import (
     CONTROL_FLOW,
     RULED_CALLS,
@@ -17,8 +18,6 @@ from jaxhash.encoding.jaxpr_graph import (
     build,
     live,
     resolve,
-    sub_jaxprs,
-    varying_axes,
 )
 from jaxhash.encoding.unit_rules import ASK_WINNERS, SMOOTH_CALLS, Match, match, smooth_call
 
@@ -113,7 +112,7 @@ def innermost(unit: Unit) -> Unit:
 def _unit(kind: str, op: Op, found: Match) -> Unit:
     structs = [jax.ShapeDtypeStruct(value.shape, value.aval.dtype) for value in found.values]
     shape = jax.eval_shape(found.score, *structs).shape
-    varying = frozenset[str]().union(*(varying_axes(value.aval) for value in found.values))
+    varying = frozenset[str]().union(*(equations.varying_axes(value.aval) for value in found.values))
     return Unit(kind, op.path, op.source, op, found.values, found.score, shape, varying=varying)
 
 
@@ -144,7 +143,7 @@ def _holds_units(op: Op) -> bool:
     """An operation with a jaxpr in it that this module does not know, and that holds units."""
     if op.primitive in CONTROL_FLOW | RULED_CALLS:
         return False
-    for jaxpr in sub_jaxprs(op.eqn):
+    for jaxpr in equations.sub_jaxprs(op.eqn):
         inner = build(jaxpr, [Known(depends=True)] * len(jaxpr.jaxpr.invars))
         if find(inner, by="sign", winners=False)[0]:
             return True

@@ -90,7 +90,7 @@ def test_calls_and_maps_are_looked_into(forms, name):
     code = forms[name]
     np.testing.assert_array_equal(code.unpack(), mlp_bits(X))
     assert [(layer.start, layer.num_bits, layer.shape) for layer in code.layers] == [(0, 8, (8,)), (8, 6, (6,))]
-    assert all(layer.source.startswith("test_encode.py:") for layer in code.layers)
+    assert all(layer.source.startswith("test_transform.py:") for layer in code.layers)
 
 
 def test_the_code_of_an_example_is_a_code_of_the_batch():
