@@ -28,7 +28,7 @@ class Trained:
     config: SweepConfig
     out: Path
     results: xr.Dataset
-    catalogue: catalogue.Dataset
+    data: catalogue.Dataset
 
     def model(self, width: int, repeat: int = 0) -> jaxhash.Model:
         """A model of it."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jaxhash.storage import locks
+from jaxhash.storage import locks, saves
 from jaxhash.storage.checkpoint import CheckpointError
 from jaxhash.storage.locks import Holder
 from jaxhash.sweeps import folder as runs
@@ -119,11 +119,10 @@ def table(out: Path, found: Status, now: datetime | None = None) -> dict[str, st
     return rows
 
 
-def _reached(out: Path, task: Task, saved: list[int | None], epochs: int, logs: list[list[dict[str, Any]]]) -> int:
+def _reached(out: Path, task: Task, done: list[int | None], epochs: int, logs: list[list[dict[str, Any]]]) -> int:
     """Epochs a task has trained for: as far as saved, or logged by the processes that work now."""
-    if saved and saved[-1] in (None, epochs):
+    if done and done[-1] in (None, epochs):
         return epochs
-    partial = out / runs.PARTIAL / task.name
-    kept = [int(path.name.split("-")[1]) for path in partial.glob("epoch-*")]
+    kept = saves.steps(out / runs.PARTIAL / task.name)
     logged = [e["epoch"] for log in logs for e in log if e.get("task") == task.name and "epoch" in e]
-    return min(max([0, *kept, *logged, *(epoch for epoch in saved if epoch is not None)]), epochs)
+    return min(max([0, *kept, *logged, *(epoch for epoch in done if epoch is not None)]), epochs)

@@ -3,10 +3,9 @@ off, if it was.
 """
 
 import itertools
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from jaxhash.codes.properties import measure
 from jaxhash.data.catalogue import Dataset, uniform_inputs
 from jaxhash.runtime.devices import Place, gather, row
 from jaxhash.storage import checkpoint
+from jaxhash.storage.saves import StepSaves
 from jaxhash.sweeps import folder as runs
 from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import SweepConfig
@@ -133,16 +133,19 @@ def work(
     if not missing:
         return
     keys, repeats = repeat_keys(config, task), len(task.repeats)
-    state, epoch = _resume(task, programs.init, keys, out, latest=missing[0])
+    # A save is of the run and the task; which epoch it is of, it says itself.
+    saves = StepSaves(out / runs.PARTIAL / task.name, runs.identity(out, task, None))
+    resumed = saves.latest(jax.eval_shape(programs.init, keys), at_most=missing[0])
+    epoch, state = (0, programs.init(keys)) if resumed is None else resumed
     state, spread_keys = data.place.spread((state, keys))
     saved = time.monotonic()
     for moment in missing:
         while epoch < moment and (active := np.asarray(state.active)).any():
             if stop.is_set():
-                _save_partial(task, state, epoch, out)
+                saves.save(epoch, gather(state, repeats))
                 raise Interrupted
             if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                _save_partial(task, state, epoch, out)
+                saves.save(epoch, gather(state, repeats))
                 saved = time.monotonic()
             order = data.place.spread(orders(config, task, keys, epoch, len(data.x)))
             state, losses = programs.epoch(state, spread_keys, order, data.x, data.y)
@@ -151,13 +154,13 @@ def work(
         try:
             models = [found | {"epoch": moment} for found in _measured(config, task, programs, state, data, stop)]
         except Interrupted:
-            _save_partial(task, state, epoch, out)
+            saves.save(epoch, gather(state, repeats))
             raise
         arrays = gather((state.params, state.stats), repeats)
         of = runs.identity(out, task, moment if config.snapshots else None)
         checkpoint.save(folder_of(config, task, out, moment), arrays, {"of": of, "models": models})
         report(Progress(task, moment, np.zeros(0), np.zeros(0), models))
-    shutil.rmtree(out / runs.PARTIAL / task.name, ignore_errors=True)
+    saves.clear()
 
 
 def folder_of(config: SweepConfig, task: Task, out: Path, epoch: int) -> Path:
@@ -270,34 +273,3 @@ def numbers_of(config: SweepConfig, task: Task, looked: Looked, data: OnDevice, 
             numbers["random_redundancy"] = redundancy_ratio(row(looked.random.words[m], i))
     coordinates = {"repeat": repeat, "width": width} | ({"examples": size} if size else {})
     return coordinates | numbers | {"epochs": int(looked.epochs[i, m]), "diverged": bool(looked.diverged[i, m])}
-
-
-def _save_partial(task: Task, state: TrainState, epoch: int, out: Path) -> None:
-    folder = out / runs.PARTIAL / task.name
-    older = list(_partial_saves(folder))
-    path = folder / f"epoch-{epoch}"
-    if path in older:
-        return
-    checkpoint.save(path, gather(state, len(task.repeats)), {"of": runs.identity(out, task, epoch)})
-    for path in older:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _resume(
-    task: Task, init: Callable[[Array], TrainState], keys: Array, out: Path, *, latest: int
-) -> tuple[TrainState, int]:
-    """The state to go on from, and the number of epochs it has seen, which is at most `latest`."""
-    saves = {int(path.name.split("-")[1]): path for path in _partial_saves(out / runs.PARTIAL / task.name)}
-    for epoch in sorted((epoch for epoch in saves if epoch <= latest), reverse=True):
-        try:
-            runs.describe_task(out, task, saves[epoch], epoch)
-            return checkpoint.restore(saves[epoch], jax.eval_shape(init, keys)), epoch
-        except checkpoint.CheckpointError:
-            # Only time is lost: an older one serves, or the start.
-            continue
-    return init(keys), 0
-
-
-def _partial_saves(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        yield from (path for path in folder.iterdir() if path.name.startswith("epoch-"))

@@ -10,10 +10,9 @@ ones, 3 to 4 times slower a network, and `lax.map` is a loop again (bench/conv_s
 """
 
 import hashlib
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -27,7 +26,7 @@ from jaxtyping import Array, Float, Float32, Int, Int32, Key
 
 from jaxhash.models.augment import AugmentConfig, augment
 from jaxhash.models.convnets import ConvNet, Variables, initialise
-from jaxhash.storage import checkpoint
+from jaxhash.storage.saves import StepSaves
 from jaxhash.training.mlp import TrainConfig, epoch_order
 
 MOST_STEPS_A_CALL = 50
@@ -201,8 +200,12 @@ def fit(
     stop = stop or threading.Event()
     steps = config.as_of_mlps().steps_per_epoch(len(x))
     init, advance = _programs(network, config, steps, x.shape[1:])
-    of = _identity(network, config, key, x, y)
-    state, history = _resume(folder, of, init, key, config.epochs)
+    saves = StepSaves(folder, _identity(network, config, key, x, y))
+    nothing: Any = np.zeros(config.epochs, np.float32)
+    no_history = Record(nothing, nothing)
+    resumed = saves.latest((jax.eval_shape(init, key), no_history))
+    state, history = (init(key), no_history) if resumed is None else resumed[1]
+    history = jax.tree.map(np.array, history)
     images, labels = jnp.asarray(x), jnp.asarray(y)
     step, total, calls = int(state.step), config.epochs * steps, steps_a_call(steps)
     saved = time.monotonic()
@@ -215,9 +218,9 @@ def fit(
             kept[epoch] += np.asarray(new).sum() / steps
         report(step, record)
         if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-            _save(folder, of, step, state, history)
+            saves.save(step, (state, history))
             saved = time.monotonic()
-    _save(folder, of, step, state, history)
+    saves.save(step, (state, history))
     return Fit(state, history, step == total)
 
 
@@ -240,47 +243,14 @@ def _squared_kernels(params: Any) -> Float[Array, ""]:
     return sum((jnp.square(leaf).sum() for path, leaf in leaves if path[-1].key == "kernel"), jnp.zeros(()))
 
 
-def _identity(network: ConvNet, config: ConvTrainConfig, key: Array, x: np.ndarray, y: np.ndarray) -> str:
+def _identity(network: ConvNet, config: ConvTrainConfig, key: Array, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     """What tells this training from any other."""
-    digest = hashlib.sha256(repr((network, config, np.asarray(jax.random.key_data(key)).tolist(), x.shape)).encode())
+    data = hashlib.sha256(repr(x.shape).encode())
     for array in (x, y):
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return digest.hexdigest()
-
-
-def _save(folder: Path, of: str, step: int, state: ConvState, history: Record) -> None:
-    path = folder / f"step-{step}"
-    if path.exists():
-        return
-    # Leaves only: some of the optimiser's containers are empty, and Orbax keeps no empty ones.
-    checkpoint.save(path, jax.tree.leaves((state, history)), {"of": of, "step": step})
-    for _, older in _saves(folder):
-        if older != path:
-            shutil.rmtree(older, ignore_errors=True)
-
-
-def _resume(
-    folder: Path, of: str, init: Callable[[Array], ConvState], key: Array, epochs: int
-) -> tuple[ConvState, Record]:
-    nothing: Any = np.zeros(epochs, np.float32)
-    start = Record(nothing, nothing.copy())
-    abstract, tree = jax.tree.flatten((jax.eval_shape(init, key), start))
-    for _, path in sorted(_saves(folder), reverse=True):
-        try:
-            said = checkpoint.describe(path).get("of", of)  # saves of before this was noted do not say it
-            saved = checkpoint.restore(path, abstract) if said == of else None
-        except checkpoint.CheckpointError:
-            # Only time is lost: an older one serves, or the start.
-            continue
-        if saved is None:
-            raise checkpoint.CheckpointError(
-                f"{path}: holds another training (its network, configuration, key or data differ); give another folder"
-            )
-        state, history = jax.tree.unflatten(tree, saved)
-        return state, jax.tree.map(np.array, history)
-    return init(key), start
-
-
-def _saves(folder: Path) -> Iterator[tuple[int, Path]]:
-    if folder.is_dir():
-        yield from ((int(path.name[5:]), path) for path in folder.iterdir() if path.name.startswith("step-"))
+        data.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return {
+        "network": repr(network),
+        "configuration": repr(config),
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "data": data.hexdigest(),
+    }

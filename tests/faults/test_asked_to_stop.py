@@ -23,7 +23,7 @@ def test_a_sweep(whole, processes, tmp_path):
         ]
         assert last_event(out)["event"] == "stopped"
         whole.assert_nothing_wrong(out)
-    saved = {path.parent.name: int(path.name.split("-")[1]) for path in (out / folder.PARTIAL).glob("*/epoch-*")}
+    saved = {path.parent.name: int(path.name.split("-")[1]) for path in (out / folder.PARTIAL).glob("*/step-*")}
     assert saved
     process = processes.sweep(out)
     assert ended(process)[0] == 0

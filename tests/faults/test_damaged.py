@@ -1,7 +1,9 @@
 """Files of a finished sweep cut or with bits flipped, at random places: what is loaded is right, or an error."""
 
+import dataclasses
 import random
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -64,6 +66,30 @@ def test_a_whole_task_in_the_place_of_another(trained, tmp_path):
         with pytest.raises(CheckpointError, match=r"another task.*delete this folder and run the same command again"):
             read(tmp_path / "x")
     jaxhash.load(tmp_path / "x", width=3, repeat=1)
+
+
+def test_a_damaged_save_of_an_unfinished_task_is_replaced(trained, tmp_path):
+    """Else every later run trains the task from the start again."""
+    config, first_epochs = dataclasses.replace(trained.config, repeats=1), []
+
+    def run_to(last):
+        epochs, stop = [], threading.Event()
+
+        def report(progress):
+            epochs.append(progress.epoch)
+            if progress.epoch == last:
+                stop.set()
+
+        with pytest.raises(sweep.Interrupted):
+            sweep.run(config, tmp_path, report=report, stop=stop)
+        first_epochs.append(epochs[0])
+
+    run_to(3)
+    (saved,) = tmp_path.glob("partial/*/step-3")
+    (saved / "meta.json").write_text("{}")
+    run_to(3)
+    run_to(4)
+    assert first_epochs == [1, 1, 4]
 
 
 def test_the_tasks_of_another_run(trained, tmp_path):

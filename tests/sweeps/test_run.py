@@ -220,7 +220,7 @@ def test_a_sweep_killed_again_and_again_ends_bit_for_bit_as_one_left_alone(tmp_p
     out = tmp_path / "killed"
     moments = [
         lambda: any((out / "partial").glob("*/epoch-[4-9]")),  # a task half trained
-        lambda: any((out / "partial").glob("*/.epoch-*")),  # within a save
+        lambda: any((out / "partial").glob("*/.step-*")),  # within a save
         lambda: any((out / "tasks").glob(".repeats-*")),  # while a finished task is written
     ]
     for moment in moments:

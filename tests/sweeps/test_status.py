@@ -22,7 +22,7 @@ def half(trained, tmp_path):
     (out / runs.RESULTS).unlink()
     first, second = runs.tasks_of(runs.read_description(out))
     shutil.rmtree(second.folder(out, None))
-    (out / runs.PARTIAL / second.name / "epoch-2").mkdir(parents=True)
+    (out / runs.PARTIAL / second.name / "step-2").mkdir(parents=True)
     lines = [
         {"event": "start", "seconds": 0.0, "steps_per_epoch": 40},
         {"event": "epoch", "seconds": 4.0, "task": first.name, "epoch": 8, "model_steps_per_second": 60.0}

@@ -1,5 +1,6 @@
 """Training of one tiny network, against a plain loop; interrupted, resumed."""
 
+import shutil
 import threading
 
 import jax
@@ -105,6 +106,18 @@ def test_an_interrupted_training_ends_as_one_that_was_not(examples, trained, tmp
     for own, whole in zip(jax.tree.leaves(found), jax.tree.leaves(trained[0]), strict=True):
         np.testing.assert_array_equal(own, whole)
     assert [path.name for path in tmp_path.iterdir()] == ["step-12"]
+
+
+def test_a_damaged_final_save_is_replaced(examples, trained, tmp_path):
+    """Else every later call trains from the start again."""
+    folder = shutil.copytree(trained[2], tmp_path / "saves")
+    (folder / "step-12" / "meta.json").write_text("{}")
+    for made in (12, 0):
+        told = []
+        found = fit(NETWORK, CONFIG, KEY, *examples, folder, report=lambda step, record, told=told: told.append(step))
+        assert len(told) == made
+        for own, whole in zip(jax.tree.leaves(found), jax.tree.leaves(trained[0]), strict=True):
+            np.testing.assert_array_equal(own, whole)
 
 
 def test_steps_in_a_scan_are_the_steps_alone(examples, trained):
