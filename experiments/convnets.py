@@ -46,6 +46,7 @@ from jaxhash.data.catalogue import load, subset
 from jaxhash.models.convnets import NETWORKS, ConvNet, Cost, Variables, as_images, build, cost
 from jaxhash.plots import style
 from jaxhash.runtime import signals
+from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.storage import checkpoint
 from jaxhash.sweeps import folder
 from jaxhash.training import conv_codes
@@ -221,7 +222,7 @@ def measure(
     train, test = codes
     views = {layer.name: (train.layer(layer.name), test.layer(layer.name)) for layer in train.layers}
     rows: list[dict[str, Any]] = []
-    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    key = stream_key(jax.random.key(config.seed), Stream.MEASURE)
     with progress("measuring layers", len(views) + 1, console, stop) as told:
         for name, (some, others) in {**views, ALL: (train, test)}.items():
             found = analytics.measure(

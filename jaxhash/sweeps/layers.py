@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -17,6 +16,7 @@ from jaxhash.codes.code import Code
 from jaxhash.codes.layers import first_layers, single_layer
 from jaxhash.codes.properties import Assignment, Properties, measure
 from jaxhash.data.catalogue import Dataset
+from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.sweeps import folder
 from jaxhash.sweeps import run as sweep
 from jaxhash.sweeps.run import Interrupted, SweepConfig
@@ -65,7 +65,7 @@ def measured(
         own = whole.isel(repeat=at[0], width=at[1])
         if not own["diverged"]:
             model = folder.load(run, width=int(own["width"]), repeat=int(own["repeat"]))
-            key = jax.random.fold_in(jax.random.fold_in(config.repeat_key(int(own["repeat"])), 4), int(own["width"]))
+            key = stream_key(config.repeat_key(int(own["repeat"])), Stream.MEASURE_LAYERS, int(own["width"]))
             of_all_layers = Properties(*(float(own[name]) for name in Properties._fields))
             found = _of_model(key, model, of_all_layers, data, config.assignment, stop)
             table[:, :, *at] = np.moveaxis(np.array(found), -1, 0)

@@ -20,6 +20,7 @@ from jaxhash.codes.code import redundancy_ratio
 from jaxhash.codes.properties import measure
 from jaxhash.data.catalogue import Dataset, uniform_inputs
 from jaxhash.runtime.devices import Place, gather, row
+from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.storage import checkpoint
 from jaxhash.storage.saves import StepSaves
 from jaxhash.sweeps import folder as runs
@@ -253,7 +254,7 @@ def numbers_of(config: SweepConfig, task: Task, looked: Looked, data: OnDevice, 
     if not looked.diverged[i, m]:
         rows = rows_to_measure(size or len(data.x), len(data.x))
         properties = measure(
-            jax.random.fold_in(jax.random.fold_in(config.repeat_key(repeat), 3), width),
+            stream_key(config.repeat_key(repeat), Stream.MEASURE, width),
             row(looked.train.words[m], i)[:rows],
             data.labels[:rows],
             row(looked.test.words[m], i),

@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, Float32, Int, Int32, Key
 
 from jaxhash.models.augment import AugmentConfig, augment
 from jaxhash.models.convnets import ConvNet, Variables, initialise
+from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.storage.saves import StepSaves
 from jaxhash.training.mlp import TrainConfig, epoch_order
 
@@ -136,7 +137,7 @@ def make_train(network: ConvNet, config: ConvTrainConfig, steps_per_epoch: int, 
         y: Int[Array, " n"],
     ) -> tuple[ConvState, Record]:
         def one(state: ConvState, batch: Array) -> tuple[ConvState, Record]:
-            move_key, dropout_key = jax.random.split(jax.random.fold_in(key, state.step))
+            move_key, dropout_key = jax.random.split(stream_key(key, Stream.AUGMENT, state.step))
             moved = augment(config.augment, move_key, x[batch])
             gradient_of = jax.value_and_grad(loss, has_aux=True)
             (value, (stats, hits)), gradient = gradient_of(

@@ -13,13 +13,13 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from jaxhash.runtime.streams import Stream, host_generator, stream_key
 from jaxhash.training.population import (
     Block,
     NormStats,
     Params,
     forward,
     init_block,
-    order_key,
     rows_of_models,
 )
 
@@ -135,12 +135,11 @@ def epoch_order(
     epoch. The study's authors leave that rest out, so that at 10,000 to 40,000 of MNIST's 48,000 their epochs have 468
     or 625 steps instead of 750; with a rest of 0, as at all their other sizes, this is what they do.
 
-    Drawn on the host, by NumPy's Philox generator keyed with the repeat's order key and the epoch: a sort on the
-    device, as `jax.random.permutation` does it, costs a tenth of a small model's training time on CPU.
+    Drawn on the host, by NumPy's Philox generator: a sort on the device, as `jax.random.permutation` does it, costs a
+    tenth of a small model's training time on CPU.
     """
     steps = n // batch_size
-    key = int.from_bytes(np.asarray(jax.random.key_data(order_key(repeat_key))).tobytes(), "little")
-    shuffle = np.random.Generator(np.random.Philox(key=key % 2**128, counter=epoch << 64))
+    shuffle = host_generator(repeat_key, Stream.ORDER, epoch)
     order = shuffle.permutation(n)
     if examples is not None and examples < n:
         order = shuffle.permutation(examples)[order % examples]
@@ -162,7 +161,7 @@ def make_epoch(block: Block, config: TrainConfig) -> EpochFn:
     def batch_loss(
         params: Params, stats: NormStats | None, x: Array, y: Array, key: Array
     ) -> tuple[Array, tuple[Array, NormStats | None]]:
-        out = forward(block, params, stats, x, train=True, repeat_key=key)
+        out = forward(block, params, stats, x, train=True, dropout_key=key)
         # The sum over models: their parameters are disjoint, so each gets the gradient of its own loss.
         losses = cross_entropy(out.logits, y).mean(-1)
         return losses.sum(), (losses, out.stats)
@@ -176,12 +175,13 @@ def make_epoch(block: Block, config: TrainConfig) -> EpochFn:
         def train_step(state: TrainState, batch: Array) -> tuple[TrainState, Array]:
             params, stats = state.params, state.stats
             inputs, labels = x[batch], y[batch]
-            step_key = jax.random.fold_in(repeat_key, state.step)
             if config.input_noise > 0:
-                # Folded with 0, which is no model's width: other draws of the repeat never use this key.
-                noise = jax.random.normal(jax.random.fold_in(step_key, 0), inputs.shape)
-                inputs = inputs + config.input_noise * noise
-            gradient, (losses, new_stats) = jax.grad(batch_loss, has_aux=True)(params, stats, inputs, labels, step_key)
+                noise_key = stream_key(repeat_key, Stream.INPUT_NOISE, state.step)
+                inputs = inputs + config.input_noise * jax.random.normal(noise_key, inputs.shape)
+            dropout_key = stream_key(repeat_key, Stream.DROPOUT, state.step)
+            gradient, (losses, new_stats) = jax.grad(batch_loss, has_aux=True)(
+                params, stats, inputs, labels, dropout_key
+            )
             gradient = gradient._replace(
                 first=gradient.first + 2 * config.l2 * params.first,
                 hidden=tuple(g + 2 * config.l2 * p for g, p in zip(gradient.hidden, params.hidden, strict=True)),

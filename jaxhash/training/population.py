@@ -27,6 +27,7 @@ from jaxhash.models.mlp import (
     glorot_unit,
     kernel_keys,
 )
+from jaxhash.runtime.streams import Stream, stream_key
 
 Variables = dict[str, Any]
 """The variables of one Flax model: {"params": ..., "batch_stats": ...}."""
@@ -125,17 +126,7 @@ def plan_blocks(
 
 def model_key(repeat_key: Key[Array, ""], width: int) -> Key[Array, ""]:
     """The initialisation key of one model: a function of the repeat and the width, not of its neighbours."""
-    return jax.random.fold_in(jax.random.fold_in(repeat_key, 0), width)
-
-
-def order_key(repeat_key: Key[Array, ""]) -> Key[Array, ""]:
-    """The key of the data order, shared by all widths of one repeat."""
-    return jax.random.fold_in(repeat_key, 1)
-
-
-def dropout_key(repeat_key: Key[Array, ""], width: int) -> Key[Array, ""]:
-    """The dropout key of one model."""
-    return jax.random.fold_in(jax.random.fold_in(repeat_key, 2), width)
+    return stream_key(repeat_key, Stream.INIT, width)
 
 
 def init_block(block: Block, repeat_key: Key[Array, ""]) -> tuple[Params, NormStats | None]:
@@ -209,13 +200,13 @@ def forward(
     x: Float[Array, "n features"],
     *,
     train: bool,
-    repeat_key: Key[Array, ""] | None = None,
+    dropout_key: Key[Array, ""] | None = None,
 ) -> Forward:
     """All models of a block on the same inputs: what `MLP.__call__` gives for each of them alone.
 
     Args:
         train: use the statistics of this batch, update the running ones, and drop units out.
-        repeat_key: the key that dropout masks are derived from (already folded with the step).
+        dropout_key: the key of a step, which is folded with the width of each model for its dropout masks.
     """
     pre_activations = []
     means, variances = [], []
@@ -241,8 +232,8 @@ def forward(
             z = centred * slope[..., None] + params.offset[layer][..., None]
         pre_activations.append(z)
         h = jax.nn.relu(z)
-        if train and block.model.dropout > 0 and repeat_key is not None:
-            h = h * _dropout_masks(block, repeat_key, layer, x.shape[0])
+        if train and block.model.dropout > 0 and dropout_key is not None:
+            h = h * _dropout_masks(block, dropout_key, layer, x.shape[0])
     logits = jnp.einsum("mcu,mun->mcn", params.output, h) + params.output_bias[..., None]
     if train and stats is not None:
         stats = NormStats(jnp.stack(means), jnp.stack(variances))
@@ -264,11 +255,11 @@ def _side_by_side(block: Block, z: Float[Array, "units n"]) -> Float[Array, "mod
     return jnp.concatenate(slabs).reshape(len(block.units), block.widest, z.shape[1])
 
 
-def _dropout_masks(block: Block, repeat_key: Key[Array, ""], layer: int, n: int) -> Float[Array, "models widest n"]:
+def _dropout_masks(block: Block, key: Key[Array, ""], layer: int, n: int) -> Float[Array, "models widest n"]:
     return jnp.stack(
         [
             jnp.pad(
-                dropout_mask(dropout_key(repeat_key, width), layer, units, n, block.model.dropout),
+                dropout_mask(jax.random.fold_in(key, width), layer, units, n, block.model.dropout),
                 ((0, block.widest - units), (0, 0)),
             )
             for width, units in zip(block.widths, block.units, strict=True)

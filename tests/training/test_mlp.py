@@ -8,8 +8,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from jaxhash.models.mlp import ModelConfig, build
+from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.training.mlp import TrainConfig, TrainState, epoch_order, init_state, make_epoch
-from jaxhash.training.population import Block, dropout_key, model_key, split
+from jaxhash.training.population import Block, model_key, split
 
 DIGITS = load_digits()
 X, Y = jnp.asarray(DIGITS.data[:320] / 16, jnp.float32), jnp.asarray(DIGITS.target[:320], jnp.int32)
@@ -65,9 +66,9 @@ def plain_loop(width, model, config, epochs):
     count = 0
     for epoch in range(epochs):
         for batch in epoch_order(REPEAT, epoch, len(X), config.batch_size):
-            key = dropout_key(jax.random.fold_in(REPEAT, count), width)
+            key = stream_key(REPEAT, Stream.DROPOUT, count, width)
             # Drawn without a width: every model of a repeat sees the same noise.
-            noise_key = jax.random.fold_in(jax.random.fold_in(REPEAT, count), 0)
+            noise_key = stream_key(REPEAT, Stream.INPUT_NOISE, count)
             x = X[batch] + config.input_noise * jax.random.normal(noise_key, (len(batch), X.shape[1]))
             params, stats, memory = step(params, stats, memory, x, Y[batch], key)
             count += 1
