@@ -2,8 +2,9 @@
 
 A jaxpr nests: `jnp.where` is a call of its own, `jax.nn.relu` two. Here calls are opened, so that a comparison and
 the selection it decides stand side by side; what remains nested is control flow (scan, while, cond, shard_map), each
-with a graph per body. Of every value the graph knows whether it depends on the examples, and whether it is one
-number known in advance.
+with a graph per body. Equal expressions become one: an operation that repeats another, of the same inputs, gives the
+same values. Of every value the graph knows whether it depends on the examples, and whether it is one number known in
+advance.
 """
 
 from collections.abc import Sequence
@@ -103,6 +104,8 @@ class Graph:
     calls: list[Call]
     arrays: dict[Value, Any]
     """Literals, and arrays that the function closes over."""
+    known: dict[Any, list[Value]] = field(default_factory=dict)
+    """The outputs of every operation by what it computes."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,9 @@ def _open_call(graph: Graph, eqn: JaxprEqn, arguments: list[Value], scope: Scope
 
 
 def _add(graph: Graph, jaxpr: Jaxpr, eqn: JaxprEqn, inputs: list[Value], scope: Scope) -> list[Value]:
+    computes = _computes(eqn, inputs)
+    if computes is not None and computes in graph.known:
+        return graph.known[computes]
     depends = [any(value.depends for value in inputs)] * len(eqn.outvars)
     op = Op(eqn, jaxpr, inputs, [], scope.path, scope.source, scope.calls)
     if eqn.primitive.name in CONTROL_FLOW:
@@ -204,7 +210,27 @@ def _add(graph: Graph, jaxpr: Jaxpr, eqn: JaxprEqn, inputs: list[Value], scope: 
     for value in inputs:
         value.users.append(op)
     graph.ops.append(op)
+    if computes is not None:
+        graph.known[computes] = op.outputs
     return op.outputs
+
+
+def _computes(eqn: JaxprEqn, inputs: list[Value]) -> Any:
+    """What two operations that compute the same have in common; None where that cannot be said."""
+    if eqn.effects or eqn.primitive.name in CONTROL_FLOW | RULED_CALLS:
+        return None
+    numbers = [
+        (value.constant, value.aval.dtype, value.shape)
+        if value.producer is None and value.constant is not None
+        else value
+        for value in inputs
+    ]
+    computes = (eqn.primitive, tuple(sorted(eqn.params.items())), tuple(numbers))
+    try:
+        hash(computes)
+    except TypeError:  # an array or a dictionary among the parameters
+        return None
+    return computes
 
 
 def _bodies(op: Op) -> tuple[tuple[Graph, ...], list[bool]]:

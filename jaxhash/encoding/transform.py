@@ -25,6 +25,7 @@ from jaxhash.encoding.example_axis import ONE_BY_ONE, Layout, locate
 from jaxhash.encoding.interpret import run
 from jaxhash.encoding.jaxpr_graph import Known, build
 from jaxhash.encoding.reductions import Reduction
+from jaxhash.encoding.unit_rules import Rule
 from jaxhash.encoding.units import Unit, find, innermost
 
 By = Literal["units", "sign"]
@@ -39,6 +40,7 @@ def encode(
     reduce: Reduction | Mapping[str, Reduction] = active,
     batch_axis: int | Sequence[int] | None = 0,
     argnums: int | Sequence[int] = -1,
+    rules: Sequence[Rule] = (),
 ) -> Callable[..., Code]:
     """The function that returns the neural code of what `fn` computes.
 
@@ -59,6 +61,8 @@ def encode(
             arguments are one example.
         argnums: which positional arguments hold the examples, counted from the end if negative. The others are
             parameters; leaves of arguments that are no arrays (flags, functions) are passed on as they are.
+        rules: rules of your own, asked before the library's of every operation that depends on the examples: each
+            takes an `Op` and returns a `Match` or None (`jaxhash.encoding.unit_rules`; docs/encode.md has an example).
 
     Returns:
         encode(*args, **kwargs) -> Code: words uint32 [n, ceil(bits / 32)], or [ceil(bits / 32)] with batch_axis=None.
@@ -69,7 +73,7 @@ def encode(
         ValueError: when called, if no layer has a name that fits, or if it cannot be said which entries of a layer
             belong to which example.
     """
-    options = _Options(by, winners, layers, reduce, batch_axis, argnums)
+    options = _Options(by, winners, layers, reduce, batch_axis, argnums, tuple(rules))
 
     def encoded(*args: Any, **kwargs: Any) -> Code:
         return _encode(fn, options, args, kwargs, outputs=False)[1]
@@ -86,12 +90,13 @@ def encode_with_output(
     reduce: Reduction | Mapping[str, Reduction] = active,
     batch_axis: int | Sequence[int] | None = 0,
     argnums: int | Sequence[int] = -1,
+    rules: Sequence[Rule] = (),
 ) -> Callable[..., tuple[Any, Code]]:
     """The function that returns what `fn` returns, and its neural code, from one evaluation.
 
     As `jax.value_and_grad` is to `jax.grad`; the arguments are those of `encode`. The output can be differentiated.
     """
-    options = _Options(by, winners, layers, reduce, batch_axis, argnums)
+    options = _Options(by, winners, layers, reduce, batch_axis, argnums, tuple(rules))
 
     def encoded(*args: Any, **kwargs: Any) -> tuple[Any, Code]:
         return _encode(fn, options, args, kwargs, outputs=True)
@@ -109,6 +114,7 @@ class _Options:
     reduce: Reduction | Mapping[str, Reduction]
     batch_axis: int | Sequence[int] | None
     argnums: int | Sequence[int]
+    rules: tuple[Rule, ...]
 
     def __post_init__(self) -> None:
         if self.by not in ("units", "sign"):
@@ -134,7 +140,7 @@ def _encode(
     traced, output_tree = given.trace(fn, twice=False)
     known = [Known(depends=flag) for flag in given.is_example]
     graph = build(traced, known)
-    every, skipped = find(graph, by=options.by, winners=options.winners)
+    every, skipped = find(graph, by=options.by, winners=options.winners, rules=options.rules)
     names = _names(every)
     places = [i for i, name in enumerate(names) if options.takes(name)]
     if not places and options.layers != "*":
@@ -143,7 +149,7 @@ def _encode(
     layouts: list[Layout | None] = [None] * len(units)
     if n is not None and units:
         twice, _ = given.trace(fn, twice=True)
-        others, _ = find(build(twice, known), by=options.by, winners=options.winners)
+        others, _ = find(build(twice, known), by=options.by, winners=options.winners, rules=options.rules)
         if len(others) != len(every):
             raise ValueError(
                 f"fn has {len(every)} layers of units for {n} examples and {len(others)} for {2 * n}; {ONE_BY_ONE}"

@@ -11,16 +11,21 @@ constant that is written in the function. Its bit is 1 where its input x is grea
 | x clipped to [-1, 1], however it is written   | hard_tanh                           | x + 1 > 0 and x - 1 > 0       |
 | select on x >, >=, <, <= 0 between functions  | leaky_relu, elu, selu, PReLU,       | x > 0, whichever way          |
 | of x alone; (x > 0) as a number times such    | jnp.where(x > 0, x, 0)              | the comparison is written     |
+| max(x, a x) or min(x, a x), a a number or a   | leaky ReLU, PReLU as a maximum      | x > 0                         |
+| parameter                                     |                                     |                               |
 | abs(x)                                        | jnp.abs                             | x > 0                         |
 | max of several values, `winners` only         | max pooling, maxout, jnp.max        | one a value: it is the winner |
 | (two values)                                  | jnp.maximum(a, b)                   | a > b                         |
 | smooth, `by="sign"` only; else skipped        | tanh, sigmoid, silu, gelu, softplus | x > 0                         |
 
-Not units: what does not depend on the examples (masks of positions, clipped parameters); comparisons of integers or
-with other constants; selections between anything but functions of the compared value (attention masks, padding);
-clipping to other bounds (listed as skipped); the maximum inside softmax; abs in a norm; and guards: max(x, 0) that
-goes into a root, a logarithm or a denominator, or that clips the variance E[x^2] - E[x]^2 (batch norm, layer norm).
-An explicit `jax.nn.relu` is always a unit. Several pieces with the same corner on the same x are one unit.
+Not units: what does not depend on the examples (masks of positions, clipped parameters), comparisons of integers, and
+the maximum inside softmax. What looks like a unit and is none stands in `Code.skipped` with the reason: a corner at
+another constant than 0, clipping to other bounds, a selection between other values than functions of the one compared,
+abs in a norm or a test, and guards: max(x, 0), a selection or abs that does nothing but keep a root, a logarithm or a
+denominator in bounds, or that clips the variance E[x^2] - E[x]^2 (batch norm, layer norm). A shift by 0.1 or more
+before the root, the logarithm or the division (log(1 + relu(x))) is no guard.
+An explicit `jax.nn.relu` is always a unit. Several pieces with the same corner on the same x are one unit, and equal
+expressions are one x, however often they are written.
 """
 
 from collections.abc import Callable, Iterator, Set
@@ -44,26 +49,41 @@ _ELEMENTWISE = {
     "stop_gradient", "sub", "tanh",
 }  # fmt: skip
 _POLYNOMIAL = {"add", "convert_element_type", "copy", "div", "integer_pow", "mul", "neg", "square", "sub"}
-_ROOTS = {"cbrt", "log", "pow", "rsqrt", "sqrt"}
+_ROOTS = {"cbrt", "log", "rsqrt", "sqrt"}
 _SHAPING = {"broadcast_in_dim", "convert_element_type", "copy", "expand_dims", "reshape", "squeeze", "transpose"}
 _SUMS = {"dot_general", "psum", "psum_invariant", "reduce_sum"}
 _COMPARISONS = {"ge", "gt", "le", "lt"}
+SMALLEST_SHIFT = 0.1
+"""max(x, 0) + shift with at least this shift is far from 0 without the maximum's help."""
 
 
 class Match(NamedTuple):
-    """What a rule says of an operation."""
+    """What a rule says of an operation: a unit, or why it is none."""
 
     kind: str
+    """What its layer is called, such as `relu`."""
     values: tuple[Value, ...]
+    """What its pre-activation is computed from: inputs of the operation, or values they were computed from."""
     score: Callable[..., Array]
+    """The arrays of `values` -> the pre-activation, float, greater than 0 where the bit is 1."""
     corners: tuple[float, ...] = (0.0,)
+    """Corners of the function of `values[0]`; pieces with the same corners on the same value are one unit."""
     asks: str = ""
-    """Why it is no bit unless asked for; empty for a unit."""
+    """Why it gives no bit, or none unless asked for; empty for a unit."""
+
+
+Rule = Callable[[Op], Match | None]
+"""What an operation is by one rule; None if the rule does not speak of it."""
 
 
 def match(op: Op) -> Match | None:
     """What an operation with an input that depends on the examples is by the table above, if anything."""
     return next((found for rule in _RULES if (found := rule(op)) is not None), None)
+
+
+def _no_unit(kind: str, reason: str) -> Match:
+    """What looks like a unit and gives no bit."""
+    return Match(kind, (), _plain, (), reason)
 
 
 def _plain(x: Array) -> Array:
@@ -84,13 +104,13 @@ def _two_sided(kind: str, x: Value, low: float, high: float) -> Match:
         if source is not None and source.primitive == "add" and any(v.constant == 3 for v in source.inputs):
             return Match("hard_sigmoid", (x,), _pieces(0.0, 6.0), (0.0, 6.0))
         return Match(kind, (x,), _plain)
-    return Match("clip", (), _plain, asks=f"clipped to [{low:g}, {high:g}]: no rule says what its bit is")
+    return _no_unit("clip", f"clipped to [{low:g}, {high:g}]: no rule says what its bit is")
 
 
 def _max_min(op: Op) -> Match | None:
     """max or min of a value and a constant."""
     split = _against_constant(op)
-    if op.primitive not in ("max", "min") or split is None:
+    if op.primitive not in ("max", "min") or split is None or np.isinf(split[1]):
         return None
     x, corner = split
     other = "min" if op.primitive == "max" else "max"
@@ -104,9 +124,24 @@ def _max_min(op: Op) -> Match | None:
     if clips:
         bounds = sorted([corner, _against_constant(clips[0])[1]])  # type: ignore[index]
         return _two_sided("relu6", x, bounds[0], bounds[1]) if x.depends else None
-    if corner != 0 or _is_variance(x) or _guards(op.outputs[0]):
+    if corner != 0:
+        return _no_unit(op.primitive, _OTHER_CORNER.format(corner))
+    if _is_variance(x):
+        return _no_unit(op.primitive, "a guard: it clips the variance E[x^2] - E[x]^2")
+    return _no_unit(op.primitive, _GUARD) if _guards(op.outputs[0]) else Match(kind, (x,), _plain)
+
+
+def _scaled_max(op: Op) -> Match | None:
+    """max or min of a value and a multiple of it."""
+    if op.primitive not in ("max", "min") or not all(value.depends and value.floating for value in op.inputs):
         return None
-    return Match(kind, (x,), _plain)
+    bases = [_unscaled(value, by_parameters=True) for value in op.inputs]
+    if bases[0] is not bases[1]:
+        return None
+    low, high = sorted(_factor(value, bases[0]) for value in op.inputs)
+    if op.primitive == "max" and high == 1:
+        return Match("leaky_relu" if low >= 0 else "abs", (bases[0],), _plain)
+    return Match(op.primitive, (bases[0],), _plain)
 
 
 def _clamp(op: Op) -> Match | None:
@@ -120,10 +155,10 @@ def _clamp(op: Op) -> Match | None:
 
 def _select(op: Op) -> Match | None:
     """A selection on the sign of a value between functions of it."""
-    if op.primitive != "select_n" or len(op.inputs) != 3:
+    if not _selects(op):
         return None
     compared = _comparison(op.inputs[0])
-    if compared is None:
+    if compared is None or not op.outputs[0].floating:
         return None
     x, corner = compared
     branches = op.inputs[1:]
@@ -134,9 +169,13 @@ def _select(op: Op) -> Match | None:
                 other = _comparison(inner.inputs[0])
                 if other == (x, -corner) and any(resolve(v) is x for v in inner.inputs[1:]):
                     return Match("hard_tanh", (x,), _pieces(-1.0, 1.0), (-1.0, 1.0))
-    if corner != 0 or not _is_function_of(x, *branches) or _guards(op.outputs[0]):
-        return None
-    return Match("where", (x,), _plain)
+        if any(_comparison(user.inputs[0]) == (x, -corner) for user in _users(op.outputs[0]) if _selects(user)):
+            return None  # the inner half of a hard_tanh, seen with the outer
+    if not _is_function_of(x, *branches):
+        return _no_unit("where", "it selects between other values than functions of the one compared")
+    if corner != 0:
+        return _no_unit("where", _OTHER_CORNER.format(corner))
+    return _no_unit("where", _GUARD) if _guards(op.outputs[0]) else Match("where", (x,), _plain)
 
 
 def _masked(op: Op) -> Match | None:
@@ -159,10 +198,10 @@ def _abs(op: Op) -> Match | None:
     x = op.inputs[0]
     users = list(_users(op.outputs[0]))
     if users and all(user.primitive in {"reduce_sum", "reduce_max", *_COMPARISONS} for user in users):
-        return None  # a norm, or a test
+        return _no_unit("abs", "abs in a norm or a test")
     if users and all(user.primitive == "add" and _divides(user.outputs[0], resolve(x)) for user in users):
         return smooth_call("soft_sign", [x])
-    return None if _guards(op.outputs[0]) else Match("abs", (x,), _plain)
+    return _no_unit("abs", _GUARD) if _guards(op.outputs[0]) else Match("abs", (x,), _plain)
 
 
 def _smooth(op: Op) -> Match | None:
@@ -202,6 +241,8 @@ def smooth_call(name: str, inputs: list[Value]) -> Match | None:
     )
 
 
+_GUARD = "a guard: it only keeps a root, a logarithm or a denominator in bounds"
+_OTHER_CORNER = "a corner at {:g}: only one at 0 is a bit"
 ASK_WINNERS = "winners=True takes which of its values is the largest"
 
 
@@ -238,7 +279,7 @@ def _max_pool(op: Op) -> Match | None:
     params = op.eqn.params
     window, strides, padding = params["window_dimensions"], params["window_strides"], params["padding"]
     if any(step != 1 for step in (*params["base_dilation"], *params["window_dilation"])):
-        return Match("max_pool", (), _plain, (), "a dilated window: no rule says what its bits are")
+        return _no_unit("max_pool", "a dilated window: no rule says what its bits are")
     shape = op.outputs[0].shape
 
     def score(x: Array) -> Array:
@@ -254,7 +295,9 @@ def _max_pool(op: Op) -> Match | None:
     return Match("max_pool", (op.inputs[0],), score, (), ASK_WINNERS)
 
 
-_RULES = (_max_min, _clamp, _select, _masked, _abs, _smooth, _sign, _maxout, _reduce_max, _max_pool)
+_RULES: tuple[Rule, ...] = (
+    _max_min, _scaled_max, _clamp, _select, _masked, _abs, _smooth, _sign, _maxout, _reduce_max, _max_pool,
+)  # fmt: skip
 
 
 def _against_constant(op: Op) -> tuple[Value, float] | None:
@@ -275,6 +318,10 @@ def _comparison(value: Value) -> tuple[Value, float] | None:
     return None if split is None else (resolve(split[0]), split[1])
 
 
+def _selects(op: Op) -> bool:
+    return op.primitive == "select_n" and len(op.inputs) == 3
+
+
 def _users(value: Value) -> Iterator[Op]:
     """Operations that use a value, through those that only shape it."""
     for user in value.users:
@@ -285,14 +332,27 @@ def _users(value: Value) -> Iterator[Op]:
 
 
 def _guards(value: Value) -> bool:
-    """The value, shaped, shifted or scaled, goes into a root, a logarithm or a denominator."""
-    for user in value.users:
-        if user.primitive in _ROOTS or (user.primitive == "div" and user.inputs[1] is value):
-            return True
-        shifts = user.primitive in {"add", "div", "mul", "sub"} and sum(v.depends for v in user.inputs) == 1
-        if (shifts or user.primitive in _SHAPING) and _guards(user.outputs[0]):
-            return True
-    return False
+    """All that uses the value, shaped, scaled or shifted a little, is a root, a logarithm or a division by it."""
+    users = [user for user in value.users if user.primitive not in RULED_CALLS]
+    return bool(users) and all(_is_guarded(user, value) for user in users)
+
+
+def _is_guarded(user: Op, value: Value) -> bool:
+    others = [v for v in user.inputs if v is not value]
+    match user.primitive:
+        case "div" if user.inputs[1] is value:
+            return user.inputs[0] is not value
+        case "pow":
+            # A power of 1 or more has no pole and no infinite slope at 0.
+            exponent = user.inputs[1].constant
+            return user.inputs[0] is value and (exponent is None or exponent < 1)
+        case "add" | "sub":
+            small = all(not v.depends and (v.constant is None or abs(v.constant) < SMALLEST_SHIFT) for v in others)
+            return small and _guards(user.outputs[0])
+        case "div" | "mul":
+            return not any(v.depends for v in others) and _guards(user.outputs[0])
+        case name:
+            return name in _ROOTS or (name in _SHAPING and _guards(user.outputs[0]))
 
 
 def _scaled(value: Value) -> Iterator[Op]:
@@ -305,15 +365,35 @@ def _scaled(value: Value) -> Iterator[Op]:
             yield from _scaled(user.outputs[0])
 
 
-def _unscaled(value: Value) -> Value:
-    """The value before it was multiplied by a constant."""
+def _unscaled(value: Value, *, by_parameters: bool = False) -> Value:
+    """The value before it was multiplied by a constant (or by what does not depend on the examples)."""
     value = resolve(value)
-    while value.producer is not None and value.producer.primitive in {"div", "mul"}:
+    while value.producer is not None and value.producer.primitive in {"div", "mul", "neg"}:
         moving = [v for v in value.producer.inputs if v.depends]
-        if len(moving) != 1 or all(v.constant is None for v in value.producer.inputs):
+        if len(moving) != 1 or not (by_parameters or _multiplies_by(value.producer) is not None):
+            break
+        if moving[0].shape != value.shape or (value.producer.primitive == "div" and value.producer.inputs[1].depends):
             break
         value = resolve(moving[0])
     return value
+
+
+def _multiplies_by(op: Op) -> float | None:
+    """The constant by which an operation multiplies what depends on the examples, if that is known."""
+    if op.primitive == "neg":
+        return -1.0
+    constant = next((v.constant for v in op.inputs if v.constant is not None), None)
+    return 1 / constant if constant and op.primitive == "div" else constant
+
+
+def _factor(value: Value, base: Value) -> float:
+    """By what a value is the multiple of its base; not a number if that is not known."""
+    factor, value = 1.0, resolve(value)
+    while value is not base and value.producer is not None:
+        constant = _multiplies_by(value.producer)
+        factor *= float("nan") if constant is None else constant
+        value = resolve(next(v for v in value.producer.inputs if v.depends))
+    return factor
 
 
 def _divides(value: Value, x: Value) -> bool:

@@ -1,6 +1,6 @@
 """The ReLU-like units of a traced function, found by `jaxhash.encoding.unit_rules`, in control flow too."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import jax
@@ -19,7 +19,7 @@ from jaxhash.encoding.jaxpr_graph import (
     live,
     resolve,
 )
-from jaxhash.encoding.unit_rules import ASK_WINNERS, SMOOTH_CALLS, Match, match, smooth_call
+from jaxhash.encoding.unit_rules import ASK_WINNERS, SMOOTH_CALLS, Match, Rule, match, smooth_call
 
 # Names that a unit is called by where it stands in a call of that name.
 _ACTIVATIONS = {
@@ -52,13 +52,14 @@ class Unit:
     """All axes of `shape` that number devices."""
 
 
-def find(graph: Graph, *, by: str, winners: bool) -> tuple[list[Unit], list[Skipped]]:
+def find(graph: Graph, *, by: str, winners: bool, rules: Sequence[Rule] = ()) -> tuple[list[Unit], list[Skipped]]:
     """The units that a function's outputs depend on, in the order of evaluation, and the activations that are none.
 
     Args:
         graph: the function.
         by: "units", or "sign" to take smooth activations too, by the sign of their input.
         winners: take maxima of several values by their winner.
+        rules: asked before the library's own, of every operation with an input that depends on the examples.
     """
     units: list[Unit] = []
     skipped: list[Skipped] = []
@@ -68,16 +69,20 @@ def find(graph: Graph, *, by: str, winners: bool) -> tuple[list[Unit], list[Skip
     outermost = {op for op in smooth if not any(op in call.ops and call.ops[0] is not op for call in smooth.values())}
     alive = live(graph)
     for op in graph.ops:
-        if op not in alive:
+        depends = op in alive and any(value.depends for value in op.inputs)
+        asked = next((own for rule in rules if (own := rule(op)) is not None), None) if depends else None
+        if not depends:
             found = None
+        elif asked is not None:
+            found = asked
         elif op in outermost:
             call = smooth[op]
             found = smooth_call(call.name, [value for value in call.inputs if value.depends and value.floating])
-        elif op in inside or not any(value.depends for value in op.inputs):
+        elif op in inside:
             found = None
         elif op.bodies:
             for body in op.bodies if op.primitive != "while" else op.bodies[1:]:
-                nested, left = find(body, by=by, winners=winners)
+                nested, left = find(body, by=by, winners=winners, rules=rules)
                 units += [_nest(op, body, unit) for unit in nested]
                 skipped += left
             continue
@@ -87,7 +92,7 @@ def find(graph: Graph, *, by: str, winners: bool) -> tuple[list[Unit], list[Skip
                 skipped.append(Skipped(_name(op, op.primitive), "its inside is not looked into, and holds units"))
         if found is None:
             continue
-        kind = next((call for call in op.calls if call in _ACTIVATIONS), found.kind)
+        kind = found.kind if asked else next((call for call in op.calls if call in _ACTIVATIONS), found.kind)
         if kind == "relu6" and len(found.corners) > 1:  # of v + 3
             kind = found.kind
         wanted = not found.asks or (winners if found.asks == ASK_WINNERS else by == "sign")

@@ -26,7 +26,7 @@ def compiled_in_haste():
 @pytest.mark.slow
 def test_the_examples_run(compiled_in_haste):
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 6
+    assert len(blocks) == 7
     names = {}
     for block in blocks:
         if "import equinox" in block:

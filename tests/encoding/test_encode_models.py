@@ -82,7 +82,8 @@ def test_a_linen_residual_network():
     blocks = [f"{block}/relu{i}" for block in ("Block_0", "CheckpointBlock_0") for i in ("", "_1")]
     assert names == ["relu", *blocks]
     assert code.layers[-1].shape == (2, 2, 6)
-    assert [name for name, _ in code.skipped] == ["ResNet/max_pool"]
+    # Of the norms: their variance is clipped at 0.
+    assert [name for name, reason in code.skipped if "variance" not in reason] == ["ResNet/max_pool"]
 
 
 class Recurrent(linen.Module):
@@ -157,7 +158,7 @@ def test_an_nnx_transformer_block():
     by_hand, code = jax.jit(lambda x: (model.before(x), jaxhash.encode(model)(x)))(SEQUENCES)
     np.testing.assert_array_equal(code.unpack(), joined(by_hand))
     assert code.layers[0].name.startswith("test_encode_models.py:")
-    assert [name.rsplit("/")[-1] for name, _ in code.skipped] == ["gelu"]
+    assert [name.rsplit("/")[-1] for name, reason in code.skipped if "variance" not in reason] == ["gelu"]
 
 
 @pytest.mark.slow

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 import jaxhash
+from jaxhash.encoding.unit_rules import Match
 
 X = np.random.default_rng(0).normal(0, 4, (6, 10)).astype(np.float32)
 X[0, :7] = [0.0, -0.0, 6.0, -1.0, 1.0, -3.0, 3.0]  # the corners
+EYE = np.eye(10, dtype=np.float32)
 PARAMETER = np.random.default_rng(1).random(10).astype(np.float32)
 
 
@@ -43,6 +45,14 @@ ONE_BIT = {
     "abs": jnp.abs,
     "clipped": lambda x: jnp.clip(x, 0, 6),
     "clamped": lambda x: jax.lax.clamp(0.0, x, 6.0),
+    "squared by a power": lambda x: jnp.maximum(x, 0) ** 2.0,
+    "divided by one more than itself": lambda x: jnp.maximum(x, 0) / (1 + jnp.maximum(x, 0)),
+    "logarithm of one more": lambda x: jnp.log(1 + jnp.maximum(x, 0)),
+    "the same product three times": lambda x: jnp.where(x @ EYE > 0, x @ EYE, 0.01 * (x @ EYE)),
+    "leaky maximum": lambda x: jnp.maximum(x, 0.1 * x),
+    "leaky maximum, the other way round": lambda x: jnp.maximum(x / 10, x),
+    "leaky maximum by a parameter": lambda x: jnp.maximum(x, PARAMETER * x),
+    "maximum with the negative": lambda x: jnp.maximum(x, -x),
     "by hand": my_relu,
     "half precision": lambda x: jax.nn.relu(x.astype(jnp.bfloat16)),
 }
@@ -100,39 +110,76 @@ def test_pieces_of_one_function_are_one_unit_and_the_negated_input_is_another():
     np.testing.assert_array_equal(codes["one"].unpack(), X > 0)
 
 
+GUARD, VARIANCE, NORM = "a guard: it only keeps", "a guard: it clips the variance", "abs in a norm or a test"
 NO_UNIT = {
-    "softmax": jax.nn.softmax,
-    "log_softmax": jax.nn.log_softmax,
-    "logsumexp": lambda x: jax.nn.logsumexp(x, -1),
-    "variance": lambda x: x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).mean(-1) - jnp.square(x.mean(-1)), 0))[:, None],
-    "variance that is given back": lambda x: jnp.maximum(jnp.square(x).mean(-1) - jnp.square(x.mean(-1)), 0),
-    "guarded root": lambda x: jnp.sqrt(jnp.maximum(x.sum(-1), 0) + 1e-6),
-    "guarded logarithm": lambda x: jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), 0),
-    "guarded division": lambda x: 1 / (1e-6 + jnp.maximum(x, 0)),
-    "norm": lambda x: jnp.abs(x).sum(-1),
-    "attention mask": lambda x: jax.nn.softmax(jnp.where(jnp.arange(10) < 7, x, -jnp.inf)),
-    "mask of the input": lambda x: jnp.where((x > 0)[:, :1], x, 0),
-    "mask by another input": lambda x: jnp.where(x > 0, x[:, ::-1], 0),
-    "other constant": lambda x: jnp.maximum(x, 0.5) + jnp.where(x > 2, x, 0),
-    "minus infinity": lambda x: jnp.maximum(x, -jnp.inf),
-    "integers": lambda x: jnp.maximum(x.astype(jnp.int32), 0),
-    "parameters": lambda x: x * jax.nn.relu(PARAMETER - 0.5),
-    "unused": lambda x: (jax.nn.relu(x), x)[1],
-    "polynomial": lambda x: x**3 - x * x,
+    "softmax": (jax.nn.softmax, []),
+    "log_softmax": (jax.nn.log_softmax, []),
+    "logsumexp": (lambda x: jax.nn.logsumexp(x, -1), [GUARD]),
+    "variance": (
+        lambda x: x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).mean(-1) - jnp.square(x.mean(-1)), 0))[:, None],
+        [VARIANCE],
+    ),
+    "variance that is given back": (
+        lambda x: jnp.maximum(jnp.square(x).mean(-1) - jnp.square(x.mean(-1)), 0),
+        [VARIANCE],
+    ),
+    "guarded root": (lambda x: jnp.sqrt(jnp.maximum(x.sum(-1), 0) + 1e-6), [GUARD]),
+    "guarded power": (lambda x: jnp.maximum(x, 0) ** 0.5, [GUARD]),
+    "guarded logarithm": (lambda x: jnp.where(x > 0, jnp.log(jnp.where(x > 0, x, 1)), 0), [GUARD, "it selects"]),
+    "guarded division": (lambda x: 1 / (1e-6 + jnp.maximum(x, 0)), [GUARD]),
+    "guarded from afar": (lambda x: 1 / jnp.maximum(x, 1e-3), ["a corner at 0.001"]),
+    "norm": (lambda x: jnp.abs(x).sum(-1), [NORM]),
+    "attention mask": (lambda x: jax.nn.softmax(jnp.where(jnp.arange(10) < 7, x, -jnp.inf)), []),
+    "mask of the input": (lambda x: jnp.where((x > 0)[:, :1], x, 0), []),
+    "mask by another input": (lambda x: jnp.where(x > 0, x[:, ::-1], 0), ["it selects"]),
+    "other constant": (lambda x: jnp.maximum(x, 0.5) + jnp.where(x > 2, x, 0), ["a corner at 0.5", "a corner at 2"]),
+    "minus infinity": (lambda x: jnp.maximum(x, -jnp.inf), []),
+    "integers": (lambda x: jnp.maximum(x.astype(jnp.int32), 0), []),
+    "parameters": (lambda x: x * jax.nn.relu(PARAMETER - 0.5), []),
+    "unused": (lambda x: (jax.nn.relu(x), x)[1], []),
+    "polynomial": (lambda x: x**3 - x * x, []),
 }
 
 
 @pytest.fixture(scope="module")
 def no_unit():
-    return coded(NO_UNIT)
+    return coded({name: fn for name, (fn, _) in NO_UNIT.items()})
 
 
 @pytest.mark.parametrize("name", NO_UNIT)
-def test_what_only_looks_like_a_unit_has_no_bits(no_unit, name):
+def test_what_only_looks_like_a_unit_has_no_bits_and_says_why(no_unit, name):
     code = no_unit[name]
     assert code.num_bits == 0
     assert code.words.shape == (6, 0)
-    assert code.layers == code.skipped == ()
+    assert code.layers == ()
+    for (_, reason), begins in zip(code.skipped, NO_UNIT[name][1], strict=True):
+        assert reason.startswith(begins)
+
+
+def test_equal_expressions_are_one_unit_and_different_ones_are_not():
+    def twice(x):
+        return jax.nn.relu(x @ EYE).sum() + jax.nn.relu(x @ EYE) + jax.nn.relu(x @ (2 * EYE))
+
+    code = jaxhash.encode(twice)(X)
+    assert [layer.shape for layer in code.layers] == [(10,), (10,)]
+
+
+def test_a_rule_of_the_users_own_comes_first():
+    def hinge(op):
+        if op.primitive == "max" and op.inputs[1].constant == 0.5:
+            return Match("hinge", (op.inputs[0],), score=lambda x: x - 0.5, corners=(0.5,))
+        return None
+
+    def fn(x):
+        return jnp.maximum(x, 0.5) + jax.nn.relu(x)
+
+    assert jaxhash.encode(fn)(X).num_bits == 10
+    for code in (jaxhash.encode(fn, rules=[hinge])(X), jaxhash.encode_with_output(fn, rules=[hinge])(X)[1]):
+        assert [layer.name.split("/")[-1] for layer in code.layers] == ["hinge", "relu"]
+        np.testing.assert_array_equal(code.unpack(), np.concatenate([X > 0.5, X > 0], 1))
+        assert not code.skipped
+    inside = jaxhash.encode(lambda x: jax.lax.map(fn, x), rules=[hinge])(X)
+    np.testing.assert_array_equal(inside.unpack(), np.concatenate([X > 0.5, X > 0], 1))
 
 
 SMOOTH = {
