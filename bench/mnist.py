@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jaxhash.data.catalogue import DataError, Dataset, load
+from jaxhash.data import DataError, Dataset, load
 
 
 def load_or_imitate(data_dir: str | None) -> tuple[Dataset, str]:

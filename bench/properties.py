@@ -30,7 +30,7 @@ from jaxhash.codes.kmeans import kmeans
 from jaxhash.codes.knn import knn_predict, nearest
 from jaxhash.codes.logistic import fit, predict
 from jaxhash.codes.properties import NEIGHBOURS, RESTARTS, measure
-from jaxhash.data.catalogue import Dataset
+from jaxhash.data import Dataset
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.training.evaluate import make_evaluate
 from jaxhash.training.mlp import TrainConfig, epoch_order, init_state, make_epoch

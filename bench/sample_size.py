@@ -20,7 +20,7 @@ import tyro
 from rich.console import Console
 
 from bench import machine
-from jaxhash.data.catalogue import load
+from jaxhash.data import load
 from jaxhash.sweeps.presets import STUDIES
 from jaxhash.sweeps.run import SweepConfig, lanes, one_thread_a_lane, run
 from jaxhash.sweeps.task import Progress

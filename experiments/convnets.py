@@ -42,7 +42,7 @@ from rich.table import Table
 from experiments.rows import write_csv
 from jaxhash.codes import analytics
 from jaxhash.codes.files import CodeFile
-from jaxhash.data.catalogue import load, subset
+from jaxhash.data import load, subset
 from jaxhash.models.convnets import NETWORKS, ConvNet, Cost, Variables, as_images, build, cost
 from jaxhash.plots import style
 from jaxhash.runtime import signals

@@ -31,8 +31,7 @@ from rich.table import Table
 import jaxhash
 from experiments.rows import write_csv
 from jaxhash.codes.code import num_distinct
-from jaxhash.data import catalogue
-from jaxhash.data.catalogue import Dataset
+from jaxhash.data import Dataset, catalogue
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.plots import style as plots
 from jaxhash.plots.style import BLUE, GREEN, ORANGE, PURPLE

@@ -27,7 +27,7 @@ from experiments import one_model
 from experiments.one_model import as_images
 from experiments.rows import write_csv
 from jaxhash.codes.knn import nearest
-from jaxhash.data.catalogue import Dataset
+from jaxhash.data import Dataset
 from jaxhash.plots import style
 from jaxhash.terminal import hash_figure
 

@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 import jaxhash
-from jaxhash.data import catalogue
-from jaxhash.data.catalogue import Dataset
+from jaxhash.data import Dataset, catalogue
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.sweeps import folder as runs
 from jaxhash.sweeps.run import SweepConfig

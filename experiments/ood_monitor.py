@@ -33,8 +33,7 @@ from experiments import one_model
 from experiments.one_model import as_images, resized_like
 from experiments.rows import write_csv
 from jaxhash.codes.knn import nearest
-from jaxhash.data import catalogue
-from jaxhash.data.catalogue import Dataset
+from jaxhash.data import Dataset, catalogue
 from jaxhash.plots import style
 from jaxhash.plots.style import BLUE, GREY, ORANGE
 from jaxhash.terminal import hash_figure

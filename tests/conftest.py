@@ -14,7 +14,7 @@ import pytest
 import xarray as xr
 
 import jaxhash
-from jaxhash.data import catalogue
+from jaxhash.data import Dataset
 from jaxhash.sweeps import results
 from jaxhash.sweeps import run as sweep
 from jaxhash.sweeps.run import SweepConfig
@@ -28,7 +28,7 @@ class Trained:
     config: SweepConfig
     out: Path
     results: xr.Dataset
-    data: catalogue.Dataset
+    data: Dataset
 
     def model(self, width: int, repeat: int = 0) -> jaxhash.Model:
         """A model of it."""

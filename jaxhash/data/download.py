@@ -10,7 +10,6 @@ import io
 import os
 import tarfile
 import textwrap
-import uuid
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,19 +27,6 @@ class DataError(ValueError):
 
 
 @dataclass(frozen=True)
-class Archive:
-    """A .tar.gz from which files are taken."""
-
-    url: str
-    digest: str
-    """`algorithm:hex` of the archive, as pooch takes it."""
-    folder: str
-    """Folder inside the archive that holds the files."""
-    files: dict[str, str]
-    """Name -> digest of each file to take; the others stay packed."""
-
-
-@dataclass(frozen=True)
 class DataFile:
     """One file of a dataset, and where it comes from."""
 
@@ -48,13 +34,8 @@ class DataFile:
     """Below a data folder: `<dataset>/<file>`."""
     digest: str
     """`algorithm:hex` of the file, as pooch takes it."""
-    source: str | Archive
-    """Its URL, or the archive that holds it."""
-
-    @property
-    def url(self) -> str:
-        """What is downloaded."""
-        return self.source if isinstance(self.source, str) else self.source.url
+    url: str
+    """Where it is published."""
 
 
 def find_folder(data_dir: str | Path | None) -> Path | None:
@@ -81,24 +62,36 @@ def fetch(file: DataFile, folder: Path | None) -> tuple[Path, bytes]:
     Raises:
         DataError: if the file in `folder` is not the published one, or the file is nowhere and cannot be downloaded.
     """
-    if folder is not None and (folder / file.path).exists():
-        return folder / file.path, _verified(folder / file.path, read(folder / file.path), file.digest)
-    if folder is not None and (packed := folder / f"{file.path}.gz").exists():
-        return packed, _verified(packed, read_gzip(packed), file.digest)
-    cache = Path(pooch.os_cache("jaxhash"))
-    cached = cache / file.path
-    if cached.is_file() and _matches(content := read(cached), file.digest):
-        return cached, content
-    try:
-        _download(file, cached.parent)
-    except (OSError, ValueError, tarfile.TarError, EOFError, zlib.error) as error:
-        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 240, placeholder=" ...")
-        looked = " and ".join(str(place) for place in (folder, cache) if place is not None)
-        raise DataError(
-            f"{file.path}: not found (or damaged) in {looked}, and not downloaded from {file.url} ({reason}); "
-            f"put the file at <folder>/{file.path} and set JAXHASH_DATA_DIR=<folder>, or allow the download"
-        ) from error
-    return cached, _verified(cached, read(cached), file.digest)
+    if (found := fetch_local(file, folder)) is not None:
+        return found
+    cached = _retrieve(file, folder)
+    return cached, read(cached)
+
+
+def fetch_local(file: DataFile, folder: Path | None) -> tuple[Path, bytes] | None:
+    """Where a file stands in `folder`, as it is or gzipped (`<file>.gz`), and its verified content; None if nowhere.
+
+    Raises:
+        DataError: if it is not the published one.
+    """
+    if folder is None:
+        return None
+    plain, packed = folder / file.path, folder / f"{file.path}.gz"
+    if plain.exists():
+        return plain, _verified(plain, read(plain), file.digest)
+    return (packed, _verified(packed, read_gzip(packed), file.digest)) if packed.exists() else None
+
+
+def fetch_members(archive: DataFile, members: tuple[str, ...], folder: Path | None) -> list[Path]:
+    """Where files of a .tar.gz are unpacked: beside it in the cache, into which it is downloaded if it is not there.
+
+    Nothing is unpacked before the archive matched its digest.
+
+    Raises:
+        DataError: if the archive cannot be downloaded.
+    """
+    unpacked = _retrieve(archive, folder, pooch.Untar(list(members), "unpacked")).with_name("unpacked")
+    return [unpacked / member for member in members]
 
 
 def read(path: Path) -> bytes:
@@ -151,33 +144,17 @@ def _matches(content: bytes, digest: str) -> bool:
     return hashlib.new(algorithm, content, usedforsecurity=False).hexdigest() == expected
 
 
-def _download(file: DataFile, folder: Path) -> None:
-    """Put a file into `folder`, verified; pooch moves it there only after it matched its digest."""
-    name = file.url.rsplit("/", 1)[-1]
-    if isinstance(file.source, str):
-        pooch.retrieve(file.source, known_hash=file.digest, fname=name, path=folder)
-    else:
-        archive = pooch.retrieve(file.source.url, known_hash=file.source.digest, fname=name, path=folder)
-        _unpack(file.source, Path(archive), folder)
-
-
-def _unpack(archive: Archive, path: Path, folder: Path) -> None:
-    """Write the known files of an archive, and nothing else, into `folder`; each whole or not at all."""
-    missing = dict(archive.files)
-    with tarfile.open(path) as packed:
-        for member in packed:
-            name = member.name.rpartition("/")[2]
-            if member.name != f"{archive.folder}/{name}" or name not in missing or not member.isreg():
-                continue
-            stream = packed.extractfile(member)
-            content = stream.read() if stream is not None else b""
-            if not _matches(content, missing.pop(name)):
-                raise ValueError(f"{member.name} in {path} does not match its digest")
-            draft = folder / f".{name}.{uuid.uuid4().hex}"
-            try:
-                draft.write_bytes(content)
-                draft.replace(folder / name)
-            finally:
-                draft.unlink(missing_ok=True)
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}")
+def _retrieve(file: DataFile, folder: Path | None, processor: pooch.Untar | None = None) -> Path:
+    """Where a file stands in the cache; downloaded if it is not there whole, and put there once its digest matched."""
+    cache = Path(pooch.os_cache("jaxhash"))
+    target = cache / file.path
+    try:
+        pooch.retrieve(file.url, known_hash=file.digest, fname=target.name, path=target.parent, processor=processor)
+    except (OSError, ValueError, tarfile.TarError, EOFError, zlib.error) as error:
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 240, placeholder=" ...")
+        looked = " and ".join(str(place) for place in (folder, cache) if place is not None)
+        raise DataError(
+            f"{file.path}: not found (or damaged) in {looked}, and not downloaded from {file.url} ({reason}); "
+            f"put the file at <folder>/{file.path} and set JAXHASH_DATA_DIR=<folder>, or allow the download"
+        ) from error
+    return target

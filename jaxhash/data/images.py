@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxhash.data.dataset import Examples, first_80_percent
-from jaxhash.data.download import Archive, DataError, DataFile, fetch, read
+from jaxhash.data.dataset import Dataset, as_float32, first_80_percent, split
+from jaxhash.data.download import DataError, DataFile, fetch, fetch_local, fetch_members, read
 from jaxhash.data.image_formats import parse_cifar_binary, parse_cifar_pickle, parse_idx, parse_svhn
 
 
@@ -17,6 +17,17 @@ class IdxFiles(NamedTuple):
     y_train: DataFile
     x_test: DataFile
     y_test: DataFile
+
+
+class Cifar(NamedTuple):
+    """The batches of CIFAR-10, the test batch last: five of training examples, one of test examples."""
+
+    archive: DataFile
+    """The binary version, a .tar.gz, which is downloaded."""
+    members: tuple[str, ...]
+    """The batches in it."""
+    python: tuple[DataFile, ...]
+    """The batches of the python version, which a folder may hold."""
 
 
 def idx_files(dataset: str, url: str, digests: tuple[str, str, str, str]) -> IdxFiles:
@@ -62,18 +73,23 @@ KMNIST = idx_files(
 )
 """Clanuwat et al. (arXiv 1812.01718): cursive Japanese characters."""
 
-CIFAR10 = Archive(
-    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
-    "md5:c58f30108f718f92721af3b95e74349a",
-    "cifar-10-batches-py",
-    {
-        "data_batch_1": "sha256:54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
-        "data_batch_2": "sha256:766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
-        "data_batch_3": "sha256:0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9",
-        "data_batch_4": "sha256:3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b",
-        "data_batch_5": "sha256:d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154",
-        "test_batch": "sha256:f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
-    },
+_CIFAR_PYTHON_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+_CIFAR_BATCHES = {
+    "data_batch_1": "sha256:54636561a3ce25bd3e19253c6b0d8538147b0ae398331ac4a2d86c6d987368cd",
+    "data_batch_2": "sha256:766b2cef9fbc745cf056b3152224f7cf77163b330ea9a15f9392beb8b89bc5a8",
+    "data_batch_3": "sha256:0f00d98ebfb30b3ec0ad19f9756dc2630b89003e10525f5e148445e82aa6a1f9",
+    "data_batch_4": "sha256:3f7bb240661948b8f4d53e36ec720d8306f5668bd0071dcb4e6c947f78e9682b",
+    "data_batch_5": "sha256:d91802434d8376bbaeeadf58a737e3a1b12ac839077e931237e0dcd43adcb154",
+    "test_batch": "sha256:f53d8d457504f7cff4ea9e021afcf0e0ad8e24a91f3fc42091b8adef61157831",
+}
+CIFAR10 = Cifar(
+    archive=DataFile(
+        "cifar10/cifar-10-binary.tar.gz",
+        "md5:c32a1d4ab5d03f1284b67883e8d87530",
+        "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+    ),
+    members=tuple(f"cifar-10-batches-bin/{name}.bin" for name in _CIFAR_BATCHES),
+    python=tuple(DataFile(f"cifar10/{name}", digest, _CIFAR_PYTHON_URL) for name, digest in _CIFAR_BATCHES.items()),
 )
 """Krizhevsky, "Learning multiple layers of features from tiny images" (2009): photographs of 10 kinds of things."""
 
@@ -94,17 +110,17 @@ SVHN = (
 numbers, cut out. The checksums are those that TensorFlow Datasets publishes (url_checksums/svhn_cropped.txt)."""
 
 
-def read_digits(folder: Path | None) -> Examples:
+def read_digits(folder: Path | None) -> Dataset:
     """The first 1,438 of the 1,797 digits are the training set, the last 359 (20 %) the test set."""
     from sklearn.datasets import load_digits  # here, because its import takes more than a second
 
     pixels, labels = load_digits(return_X_y=True)
     x, y = (pixels / 16).astype(np.float32), labels.astype(np.int32)
     cut = len(y) - len(y) // 5
-    return Examples(x[:cut], y[:cut], x[cut:], y[cut:], 10, first_80_percent(cut))
+    return Dataset("digits", *split(x[:cut], y[:cut], first_80_percent(cut)), x[cut:], y[cut:], 10)
 
 
-def read_idx(files: IdxFiles, folder: Path | None) -> Examples:
+def read_idx(name: str, files: IdxFiles, folder: Path | None) -> Dataset:
     """A dataset in MNIST's layout; the first 80 % of its training set train.
 
     Raises:
@@ -130,28 +146,34 @@ def read_idx(files: IdxFiles, folder: Path | None) -> Examples:
             f"{files.x_test.path}: its images have {x_test.shape[1]} pixels, the training images "
             f"{x_train.shape[1]}; get the files again from their publisher"
         )
-    return Examples(x_train, y_train, x_test, y_test, 10, first_80_percent(len(y_train)))
+    training = first_80_percent(len(y_train))
+    return Dataset(name, *split(x_train, y_train, training), as_float32(x_test), y_test, 10)
 
 
-def read_cifar10(archive: Archive, folder: Path | None) -> Examples:
-    """CIFAR-10 out of its python batches, or its binary ones if `folder` holds these only.
+def read_cifar10(cifar: Cifar, folder: Path | None) -> Dataset:
+    """CIFAR-10 out of its python batches or its binary ones in `folder/cifar10`, else out of the published archive.
 
     Raises:
         DataError: if a batch is missing or damaged.
     """
-    names = list(archive.files)  # the test batch last
-    local = None if folder is None else folder / "cifar10"
-    if local is not None and not any((local / name).exists() for name in names) and any(local.glob("*_batch*.bin")):
-        batches = [parse_cifar_binary(read(path), path) for path in (local / f"{name}.bin" for name in names)]
+    names = [Path(file.path).name for file in cifar.python]
+    binary = [] if folder is None else [folder / "cifar10" / f"{name}.bin" for name in names]
+    python = [found for file in cifar.python if (found := fetch_local(file, folder))]
+    if python and len(python) < len(names):
+        there = ", ".join(path.name for path, _ in python)
+        raise DataError(f"{folder}/cifar10: holds {there} only; put all of {', '.join(names)} there, or none")
+    if python:
+        batches = [parse_cifar_pickle(content, path) for path, content in python]
     else:
-        found = (fetch(DataFile(f"cifar10/{name}", archive.files[name], archive), folder) for name in names)
-        batches = [parse_cifar_pickle(content, path) for path, content in found]
+        paths = binary if any(path.exists() for path in binary) else fetch_members(cifar.archive, cifar.members, folder)
+        batches = [parse_cifar_binary(read(path), path) for path in paths]
     x, y = zip(*batches, strict=True)
     x_train, y_train = np.concatenate(x[:-1]), np.concatenate(y[:-1])
-    return Examples(x_train, y_train, x[-1], y[-1], 10, first_80_percent(len(y_train)))
+    training = first_80_percent(len(y_train))
+    return Dataset("cifar10", *split(x_train, y_train, training), as_float32(x[-1]), y[-1], 10)
 
 
-def read_svhn(files: tuple[DataFile, DataFile], folder: Path | None) -> Examples:
+def read_svhn(files: tuple[DataFile, DataFile], folder: Path | None) -> Dataset:
     """SVHN's cropped digits out of its training and its test file. All of the training set trains, as in the study.
 
     73,257 and 26,032 pictures of 3,072 numbers: 1.2 GB as float32, and 0.5 GB more while it is read.
@@ -161,4 +183,4 @@ def read_svhn(files: tuple[DataFile, DataFile], folder: Path | None) -> Examples
     """
     found = (fetch(file, folder) for file in files)
     (x_train, y_train), (x_test, y_test) = (parse_svhn(content, path) for path, content in found)
-    return Examples(x_train, y_train, x_test, y_test, 10, len(y_train))
+    return Dataset("svhn", *split(x_train, y_train, len(y_train)), as_float32(x_test), y_test, 10)

@@ -6,12 +6,14 @@ then each column is divided by its maximum over adult.data. The first 70 % of ad
 (9,769). adult.test, which the study leaves aside, validates (16,281).
 """
 
+import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from jaxhash.data.dataset import Examples
+from jaxhash.data.dataset import Dataset
 from jaxhash.data.download import DataError, DataFile, fetch
 
 _URL = "https://archive.ics.uci.edu/ml/machine-learning-databases/adult/"
@@ -58,26 +60,11 @@ LABELS = ("<=50K", ">50K")
 _LARGEST_NUMBER = 2**24
 
 
-def _places() -> dict[tuple[str, str], tuple[int, int]]:
-    """(column, value) -> the feature it stands in, and as which number; the value of a column of numbers is ''."""
-    places: dict[tuple[str, str], tuple[int, int]] = {}
-    features = 0
-    for column, values in COLUMNS.items():
-        if len(values) == 2:
-            places |= {(column, value): (features, number) for number, value in enumerate(values)}
-            features += 1
-        else:
-            places |= {(column, value): (features + i, 1) for i, value in enumerate(values or ("",))}
-            features += len(values) or 1
-    return places
-
-
-_PLACES = _places()
-FEATURES = max(feature for feature, _ in _PLACES.values()) + 1
+FEATURES = sum(1 if len(values) == 2 else len(values) or 1 for values in COLUMNS.values())
 """107: six numbers, the sex, and 100 values."""
 
 
-def read_adult(folder: Path | None, train: DataFile = ADULT_DATA, test: DataFile = ADULT_TEST) -> Examples:
+def read_adult(folder: Path | None, train: DataFile = ADULT_DATA, test: DataFile = ADULT_TEST) -> Dataset:
     """The dataset, 107 features in [0, 1] (adult.test may go beyond 1), 2 classes.
 
     Raises:
@@ -92,14 +79,7 @@ def read_adult(folder: Path | None, train: DataFile = ADULT_DATA, test: DataFile
     largest = x.max(axis=0)
     largest[largest == 0] = 1  # a value that nobody has
     x, held_out_x = x / largest, held_out_x / largest
-    return Examples(
-        np.concatenate((x[:cut], held_out_x)),
-        np.concatenate((y[:cut], held_out_y)),
-        x[cut:],
-        y[cut:],
-        num_classes=len(LABELS),
-        training=cut,
-    )
+    return Dataset("adult", x[:cut], y[:cut], held_out_x, held_out_y, x[cut:], y[cut:], len(LABELS))
 
 
 def parse_adult(content: bytes, path: Path) -> tuple[Float32[np.ndarray, "n features"], Int32[np.ndarray, " n"]]:
@@ -108,36 +88,42 @@ def parse_adult(content: bytes, path: Path) -> tuple[Float32[np.ndarray, "n feat
     Empty lines and those that begin with `|` are no records; adult.test's labels end in a full stop.
 
     Raises:
-        DataError: if there is none, or one is not as adult.names says; names the line and the value.
+        DataError: if there is none, or one is not as adult.names says; names the record and the value.
     """
+    import pandas as pd  # here, because few need it and its import takes a while
+
     mend = "get the file again from its publisher"
-    rows, labels = [], []
-    for number, line in enumerate(content.decode("ascii", "replace").splitlines(), 1):
-        if not line or line.startswith("|"):
-            continue
-        *fields, label = line.split(", ")
-        if len(fields) != len(COLUMNS):
+    try:
+        table = pd.read_csv(
+            io.BytesIO(content), header=None, dtype=str, na_filter=False, skipinitialspace=True, comment="|"
+        )
+    except pd.errors.EmptyDataError:
+        raise DataError(f"{path}: holds no record; {mend}") from None
+    except (ValueError, pd.errors.ParserError) as error:
+        raise DataError(f"{path}: not a table of Adult's records ({error}); {mend}") from error
+    if table.shape[1] != len(COLUMNS) + 1:
+        raise DataError(f"{path}: record 1 has {table.shape[1]} fields where {len(COLUMNS) + 1} are expected; {mend}")
+    table.columns = [*COLUMNS, "label"]
+
+    def refuse_where(wrong: Any, column: str, wanted: str) -> None:
+        if wrong.any():
+            at = int(np.argmax(wrong))
             raise DataError(
-                f"{path}: line {number} has {len(fields) + 1} fields where {len(COLUMNS) + 1} are expected; {mend}"
+                f"{path}: record {at + 1} has {column} = {str(table[column][at])[:40]!r} where {wanted} is expected; "
+                f"{mend}"
             )
-        row = np.zeros(FEATURES, np.float32)
-        for (column, values), field in zip(COLUMNS.items(), fields, strict=True):
-            if field in values:
-                at, value = _PLACES[column, field]
-            elif not values and field.isdecimal() and len(field) <= 8 and int(field) <= _LARGEST_NUMBER:
-                at, value = _PLACES[column, ""][0], int(field)
-            else:
-                wanted = f"one of {', '.join(values)}" if values else f"a whole number up to {_LARGEST_NUMBER:,}"
-                raise DataError(
-                    f"{path}: line {number} has {column} = {field[:40]!r} where {wanted} is expected; {mend}"
-                )
-            row[at] = value
-        if label.removesuffix(".") not in LABELS:
-            raise DataError(
-                f"{path}: line {number} has the label {label[:40]!r} where {' or '.join(LABELS)} is expected; {mend}"
-            )
-        rows.append(row)
-        labels.append(LABELS.index(label.removesuffix(".")))
-    if not rows:
-        raise DataError(f"{path}: holds no record; {mend}")
-    return np.stack(rows), np.array(labels, np.int32)
+
+    blocks = []
+    for column, values in COLUMNS.items():
+        if values:
+            refuse_where(~table[column].isin(values), column, f"one of {', '.join(values)}")
+            kinds = table[column].astype(pd.CategoricalDtype(values))
+            block = kinds.cat.codes if len(values) == 2 else pd.get_dummies(kinds)
+        else:
+            block = pd.to_numeric(table[column], errors="coerce")
+            whole = table[column].str.fullmatch("[0-9]{1,8}") & (block <= _LARGEST_NUMBER)
+            refuse_where(~whole, column, f"a whole number up to {_LARGEST_NUMBER:,}")
+        blocks.append(block.to_numpy(np.float32).reshape(len(table), -1))
+    labels = table["label"].str.removesuffix(".")
+    refuse_where(~labels.isin(LABELS), "label", " or ".join(LABELS))
+    return np.ascontiguousarray(np.hstack(blocks)), (labels == LABELS[1]).to_numpy(np.int32)

@@ -15,7 +15,7 @@ from jaxtyping import Array
 from jaxhash.codes.code import Code
 from jaxhash.codes.layers import first_layers, single_layer
 from jaxhash.codes.properties import Assignment, Properties, measure
-from jaxhash.data.catalogue import Dataset
+from jaxhash.data import Dataset
 from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.sweeps import folder
 from jaxhash.sweeps import run as sweep

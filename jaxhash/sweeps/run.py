@@ -9,6 +9,7 @@ is as many models as its memory holds, in one program. Sample sizes differ in th
 nothing else: the same programs train and measure them all.
 """
 
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -25,7 +26,7 @@ import jax
 import numpy as np
 import xarray as xr
 
-from jaxhash.data.catalogue import Dataset, load, subset, with_label_noise
+from jaxhash.data import Dataset, generator, load, subset, with_label_noise
 from jaxhash.runtime import memory as device_memory
 from jaxhash.runtime.devices import Place, places
 from jaxhash.runtime.processes import Group, appear
@@ -213,7 +214,9 @@ def prepare(config: SweepConfig, data_dir: str | Path | None = None) -> Dataset:
             f"give at most {available}"
         )
     if config.label_noise > 0:
-        data = with_label_noise(data, config.label_noise, config.seed)
+        rng = generator(config.seed, "label noise")
+        noisy = with_label_noise(data.y_train, config.label_noise, data.num_classes, rng)
+        data = dataclasses.replace(data, y_train=noisy)
     return data
 
 

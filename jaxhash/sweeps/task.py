@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxhash.codes.code import redundancy_ratio
 from jaxhash.codes.properties import measure
-from jaxhash.data.catalogue import Dataset, uniform_inputs
+from jaxhash.data import Dataset, generator, uniform_inputs
 from jaxhash.runtime.devices import Place, gather, row
 from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.storage import checkpoint
@@ -95,7 +95,9 @@ def put_on_device(config: SweepConfig, data: Dataset, place: Place) -> OnDevice:
     def put(array: np.ndarray) -> Array:
         return jax.device_put(array, place.whole)
 
-    random = uniform_inputs(len(data.x_test), data.features, seed=config.seed) if config.random_inputs else None
+    random = None
+    if config.random_inputs:
+        random = uniform_inputs(len(data.x_test), data.features, generator(config.seed, "uniform inputs"))
     return OnDevice(
         place=place,
         x=put(data.x_train),

@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from jaxhash.data import download
-from jaxhash.data.download import Archive, DataError, DataFile, fetch, find_folder
+from jaxhash.data.download import DataError, DataFile, fetch, fetch_members, find_folder
 
 
 def sha256(content):
@@ -19,14 +19,23 @@ def sha256(content):
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty cache, and no network: a download fails as pooch's does."""
+def web(monkeypatch):
+    """URL -> what pooch downloads from there; of any other it gets no answer."""
+    published = {}
 
-    def refuse(url, **arguments):
-        raise requests.exceptions.ConnectionError("no network in tests")
+    def download(url, path, pooch):
+        if url not in published:
+            raise requests.exceptions.ConnectionError("no network in tests")
+        Path(path).write_bytes(published[url])
 
+    monkeypatch.setattr(pooch.core, "choose_downloader", lambda url, progressbar: download)
+    return published
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch, web):
+    """An empty cache."""
     monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
-    monkeypatch.setattr(pooch, "retrieve", refuse)
     monkeypatch.delenv("JAXHASH_DATA_DIR", raising=False)
     return tmp_path / "cache" / "jaxhash"
 
@@ -100,13 +109,14 @@ def test_a_missing_file_without_network_is_one_clear_error(tmp_path, cache, in_c
     assert "\n" not in message
 
 
-def test_a_missing_file_is_downloaded_into_the_cache(tmp_path, cache, monkeypatch):
-    def retrieve(url, known_hash, fname, path):
-        assert (url, known_hash, fname) == (FILE.url, FILE.digest, "file.gz")
-        put(Path(path), fname, CONTENT)
-        return str(Path(path) / fname)
-
-    monkeypatch.setattr(pooch, "retrieve", retrieve)
+def test_a_missing_file_is_downloaded_into_the_cache_unless_it_is_another_one(tmp_path, cache, web):
+    web[FILE.url] = CONTENT + b"!"
+    with pytest.raises(DataError, match="does not match the known hash"):
+        fetch(FILE, tmp_path)
+    assert not (cache / FILE.path).exists()
+    web[FILE.url] = CONTENT
+    assert fetch(FILE, tmp_path) == (cache / FILE.path, CONTENT)
+    web.clear()
     assert fetch(FILE, tmp_path) == (cache / FILE.path, CONTENT)
 
 
@@ -120,40 +130,17 @@ def tar(members):
     return buffer.getvalue()
 
 
-def archive_of(members, monkeypatch, **files):
-    """An archive that pooch would download: `members` are in it, `files` are what is known of it."""
-    content = tar(members)
-
-    def retrieve(url, known_hash, fname, path):
-        assert known_hash == sha256(content)
-        put(Path(path), fname, content)
-        return str(Path(path) / fname)
-
-    monkeypatch.setattr(pooch, "retrieve", retrieve)
-    return Archive("https://example.org/a.tar.gz", sha256(content), "inside", {k: sha256(v) for k, v in files.items()})
-
-
-def test_only_the_known_files_of_an_archive_are_unpacked(cache, monkeypatch):
-    members = {
-        "inside/one": b"1",
-        "inside/two": b"2",
-        "inside/../../evil": b"!",
-        "/one": b"!",
-        "two": b"!",
-        "x/one": b"!",
-    }
-    archive = archive_of(members, monkeypatch, one=b"1", two=b"2")
-    for name, content in (("one", b"1"), ("two", b"2")):
-        assert fetch(DataFile(f"set/{name}", archive.files[name], archive), None) == (cache / "set" / name, content)
-    assert sorted(p.name for p in cache.parent.rglob("*") if p.is_file()) == ["a.tar.gz", "one", "two"]
-
-
-@pytest.mark.parametrize("members", [{"inside/one": b"other"}, {"two": b"1"}, {}])
-def test_an_archive_that_lacks_a_file_or_holds_another_is_refused(cache, monkeypatch, members):
-    archive = archive_of(members, monkeypatch, one=b"1")
-    with pytest.raises(DataError, match=r"does not match its digest|lacks one"):
-        fetch(DataFile("set/one", archive.files["one"], archive), None)
-    assert not (cache / "set" / "one").exists()
+def test_only_the_asked_for_members_of_a_verified_archive_are_unpacked(cache, web):
+    content = tar({"inside/one": b"1", "inside/two": b"2", "inside/../../evil": b"!", "/one": b"!", "x/one": b"!"})
+    archive = DataFile("set/a.tar.gz", sha256(content), "https://example.org/a.tar.gz")
+    web[archive.url] = content + b"!"
+    with pytest.raises(DataError, match="does not match the known hash"):
+        fetch_members(archive, ("inside/one",), None)
+    assert not list(cache.rglob("one"))
+    web[archive.url] = content
+    (path,) = fetch_members(archive, ("inside/one",), None)
+    assert path.read_bytes() == b"1"
+    assert sorted(p.name for p in cache.parent.rglob("*") if p.is_file()) == ["a.tar.gz", "one"]
 
 
 def test_the_folder_is_the_argument_else_the_environment_else_none(tmp_path, monkeypatch):

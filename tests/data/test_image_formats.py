@@ -4,8 +4,6 @@ import gzip
 import io
 import pickle
 import struct
-import time
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -135,43 +133,6 @@ def test_no_other_name_is_ever_looked_up(name):
         parse_cifar_pickle(b"\x80\x02c" + name.encode() + b"\n.", HERE)
 
 
-HASHED_FOR_YEARS = (
-    b"\x80\x02)q\x00"
-    + b"".join(b"h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1]) for i in range(60))
-    + b"}h\x3cNs."
-)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"\x80\x02Nr" + struct.pack("<I", 2**32 - 2) + b".",  # remembered at a place so far off
-        b"\x80\x02Np99999999999\n.",
-        b"\x80\x04\x95" + struct.pack("<Q", 2**60) + b"x",  # so many bytes follow, it says
-        b"\x80\x04\x8e" + struct.pack("<Q", 2**40) + b"x",
-        b"\x80\x05\x96" + struct.pack("<Q", 2**34) + b"x",
-        b"\x80\x02\x8b" + struct.pack("<i", 2**31 - 1) + b"x.",
-        b"\x80\x02T" + struct.pack("<i", 2**31 - 1) + b"x.",
-        b"I" + b"9" * 100_000 + b"\n.",
-        b"\x80\x02" + b"]" * 10_000 + b"a" * 9_999 + b".",
-        b"\x80\x02]q\x00"
-        + b"".join(b"](h" + bytes([i]) + b"h" + bytes([i]) + b"eq" + bytes([i + 1]) for i in range(60))
-        + b".",
-        HASHED_FOR_YEARS,
-    ],
-)
-def test_a_pickle_that_asks_for_memory_or_time_gets_none(content):
-    """Each of these takes gigabytes, or for ever, from `pickle.Unpickler`, or would if it did not end early."""
-    tracemalloc.start()
-    began = time.monotonic()
-    with pytest.raises(DataError, match="not a CIFAR-10 python batch"):
-        parse_cifar_pickle(content, HERE)
-    taken = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert time.monotonic() - began < 5
-    assert taken < 50_000_000
-
-
 PIXELS = bytes(2 * 3072)
 
 
@@ -191,8 +152,6 @@ PIXELS = bytes(2 * 3072)
         cifar_pickle(PIXELS, [1, 2], 2, dtype=b"u2"),
         cifar_pickle(PIXELS, [1, 10], 2),
         cifar_pickle(PIXELS, [-1, 1], 2),
-        # _reconstruct asked for 10^9 x 10^9 numbers: NumPy would try to have the memory
-        b"\x80\x02cnumpy\nndarray\nJ\x00\xca\x9a;J\x00\xca\x9a;\x86\x85R.",
     ],
 )
 def test_cifar_pickle_refuses_what_is_not_a_whole_batch(content):

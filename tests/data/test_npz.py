@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxhash.data.catalogue import DataError, load
+from jaxhash.data import DataError, load
 from jaxhash.storage import checked_read
 from tests.data.test_catalogue import assert_contract
 
@@ -64,26 +64,26 @@ def poisoned(value):
         ({"x_train": poisoned(np.nan)}, "x_train holds NaN or infinite numbers .* in example 7; remove"),
         ({"x_train": poisoned(-np.inf)}, "holds NaN or infinite"),
         ({"x_train": poisoned(1e300)}, r"infinite numbers \(as float32\)"),
-        ({"x_train": OWN["x_train"][:19]}, "x_train has 19 examples, y_train 20 labels; save as many"),
+        ({"x_train": OWN["x_train"][:19]}, "x_train has 19 examples, y_train 20 labels; give as many"),
         ({"y_test": np.arange(7) % 4}, "x_test has 8 examples, y_test 7 labels"),
         ({"x_test": np.zeros((8, 4))}, "x_train have 3 features, of x_test 4"),
         ({"x_test": np.zeros((8, 3), np.uint8)}, "x_train is float64, x_test uint8, and only uint8 is"),
-        ({"x_train": OWN["y_train"].astype(float)}, r"x_train has shape \(20,\); save it as"),
+        ({"x_train": OWN["y_train"].astype(float)}, r"x_train has shape \(20,\); give it as"),
         ({"x_test": np.zeros((0, 3)), "y_test": np.zeros(0, int)}, r"x_test has shape \(0, 3\)"),
-        ({"x_train": OWN["x_train"].astype(int)}, "x_train is int64; save pixels as uint8"),
+        ({"x_train": OWN["x_train"].astype(int)}, "x_train is int64; give pixels as uint8"),
         ({"x_train": OWN["x_train"].astype(str)}, "x_train is <U"),
         ({"x_train": OWN["x_train"].astype(complex)}, "x_train is complex128"),
         ({"x_train": OWN["x_train"].astype(object)}, "cannot be read as .npz .*allow_pickle"),
-        ({"y_train": OWN["y_train"].astype(float)}, "y_train is float64; save labels as integers"),
-        ({"y_train": np.eye(4)[OWN["y_train"]]}, r"y_train has shape \(20, 4\); save one label"),
+        ({"y_train": OWN["y_train"].astype(float)}, "y_train is float64; give labels as integers"),
+        ({"y_train": np.eye(4)[OWN["y_train"]]}, r"y_train has shape \(20, 4\); give one label"),
         ({"y_train": OWN["y_train"] - 1}, r"y_train holds labels -1 \.\.\. 2; number the classes"),
         ({"y_test": OWN["y_test"] + 2**33}, "y_test holds labels 8589934592"),
-        ({"y_train": OWN["y_train"] * 2}, "labels up to 6, none of them 5; number the classes .*return_inverse"),
+        ({"y_train": OWN["y_train"] * 2}, "up to 6, none of them 5; number the classes .*return_inverse"),
         (
             {"y_train": OWN["y_train"] + 1, "y_test": OWN["y_test"] + 1},
-            "holds 4 classes, labels up to 4, none of them 0",
+            "hold 4 classes, up to 4, none of them 0",
         ),
-        ({"y_train": np.zeros(20, int), "y_test": np.zeros(8, int)}, "holds 1 class; a classifier needs 2"),
+        ({"y_train": np.zeros(20, int), "y_test": np.zeros(8, int)}, "hold 1 class; a classifier needs 2"),
         ({"y_train": np.arange(20) // 4}, "no label 4 in the first 80 % of y_train, .*; shuffle x_train"),
         ({"y_test": np.full(8, 4)}, "no label 4 in the first 80 % of y_train"),
     ],

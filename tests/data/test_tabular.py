@@ -53,9 +53,9 @@ def test_a_record_has_a_feature_for_each_number_and_each_value():
     [
         ("", "holds no record"),
         ("|1x3 Cross validator\n", "holds no record"),
-        (RECORD + "\n39, State-gov", "line 2 has 2 fields where 15 are expected"),
-        (RECORD + ", x", "line 1 has 16 fields"),
-        (RECORD.replace("39", "old"), "line 1 has age = 'old' where a whole number up to 16,777,216 is expected"),
+        (RECORD + "\n39, State-gov", "record 2 has fnlwgt = '' where a whole number"),
+        (RECORD + ", x", "record 1 has 16 fields where 15"),
+        (RECORD.replace("39", "old"), "record 1 has age = 'old' where a whole number up to 16,777,216 is expected"),
         (RECORD.replace("39", "-1"), "age = '-1' where"),
         (RECORD.replace("77516", "16777217"), "fnlwgt = '16777217' where"),
         (RECORD.replace("77516", "9" * 5000), "fnlwgt = '9{40}' where"),
@@ -65,7 +65,7 @@ def test_a_record_has_a_feature_for_each_number_and_each_value():
             "education = 'School' where one of Bachelors, .*, Preschool is expected",
         ),
         (RECORD.replace("Male", "?"), r"sex = '\?' where one of Female, Male is expected"),
-        (RECORD.replace("<=50K", "50K"), "the label '50K' where <=50K or >50K is expected"),
+        (RECORD.replace("<=50K", "50K"), "label = '50K' where <=50K or >50K is expected"),
     ],
 )
 def test_what_is_no_adult_file_is_refused(content, complaint):
@@ -90,11 +90,13 @@ def test_seventy_percent_train_the_rest_tests_and_the_test_file_validates(tmp_pa
     train = [RECORD.replace("39", str(age), 1) for age in range(20, 29)] + [OTHER]
     held_out = ["|1x3 Cross validator", OTHER.replace("52", "78", 1) + "."]
     examples = read_adult(tmp_path, *write(tmp_path, train, held_out, packed))
-    assert (examples.training, examples.num_classes) == (7, 2)
-    assert examples.y_train.tolist() == [0] * 7 + [1]
+    assert examples.num_classes == 2
+    assert examples.y_train.tolist() == [0] * 7
+    assert examples.y_validation.tolist() == [1]
     assert examples.y_test.tolist() == [0, 0, 1]
     # Divided by the largest of all ten records, 52; the held-out one goes beyond it.
-    np.testing.assert_array_equal(examples.x_train[:, 0], np.float32([*range(20, 27), 78]) / np.float32(52))
+    np.testing.assert_array_equal(examples.x_train[:, 0], np.float32(range(20, 27)) / np.float32(52))
+    np.testing.assert_array_equal(examples.x_validation[:, 0], np.float32([78]) / np.float32(52))
     np.testing.assert_array_equal(examples.x_test[:, 0], np.float32([27, 28, 52]) / np.float32(52))
     assert np.isfinite(examples.x_train).all()
     assert examples.x_test.max() == 1

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from experiments import model_capacity
-from jaxhash.data.catalogue import NAMES
+from jaxhash.data import NAMES
 from jaxhash.sweeps import presets
 from jaxhash.sweeps.run import SweepConfig
 

@@ -19,7 +19,7 @@ from jaxhash.codes import knn
 from jaxhash.codes.kmeans import cluster_accuracy, kmeans
 from jaxhash.codes.knn import knn_predict
 from jaxhash.codes.logistic import fit, predict
-from jaxhash.data.catalogue import uniform_inputs
+from jaxhash.data import generator, uniform_inputs
 from jaxhash.runtime.devices import places
 from jaxhash.sweeps import run as sweep
 from jaxhash.sweeps import task as tasks
@@ -92,7 +92,7 @@ def test_numbers_of_a_sample_are_those_of_its_codes_by_numpy_and_scikit_learn(gr
     x, y, test_y = trained.data.x_train[:size], trained.data.y_train[:size], trained.data.y_test
     train, test, random = (
         np.asarray(model.codes(inputs).unpack())
-        for inputs in (x, trained.data.x_test, uniform_inputs(len(test_y), 64, seed=0))
+        for inputs in (x, trained.data.x_test, uniform_inputs(len(test_y), 64, generator(0, "uniform inputs")))
     )
     for name, codes in (("train", train), ("test", test), ("random", random)):
         assert found[f"{name}_redundancy"] == (len(codes) - len(np.unique(codes, axis=0))) / len(codes)
