@@ -1,1 +1,16 @@
-"""storage."""
+"""What is written so that it is whole or not there, and read so that nothing in it is believed unchecked.
+
+In: arrays, descriptions, events. Out: files and folders that a crash or a power cut leaves whole, and their contents.
+
+checkpoint      arrays and a description in a folder, checksummed (Orbax)
+saves           step saves of one training: the latest to go on from, the older ones removed
+event_log       JSON lines, written while a run works
+locks           one process at a time in a folder, and which one
+atomic          a file or folder gets its name once it is on the disk
+checked_read    files of unknown origin, read with a limit
+"""
+
+from jaxhash.storage.checkpoint import CheckpointError
+from jaxhash.storage.locks import InUse
+
+__all__ = ["CheckpointError", "InUse"]

@@ -1,10 +1,11 @@
-"""Whose turn it is in the folder of a run: one process at a time, let go when it ends, however it ends.
+"""Lock file of a folder: one process at a time works in a run, and others are told which one.
 
-    runs/x/.lock    locked (flock) while a process works there; holds the process, its host and its start as JSON
+    runs/x/.lock          locked (flock, by `filelock`) while a process works there; the kernel unlocks it when that
+                          process ends, however it ends
+    runs/x/.lock.json     the process, its host and its start; believed only while the folder is locked
 
-The kernel drops the lock with the process, after kill -9 too, and what the file says is believed only while it is
-locked. On a file system without locks (ENOLCK, ENOTSUP, ENOSYS: some network file systems) the file alone has to do:
-its process is looked for on this host; one of another host counts as alive until somebody deletes the file.
+On a file system without flock (some network file systems) `filelock`'s soft lock takes its place, the file
+`.lock.soft`: the lock of a process that has ended is broken on its own host; on another host somebody deletes the file.
 """
 
 import errno
@@ -12,22 +13,24 @@ import fcntl
 import json
 import os
 import socket
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
+
+import filelock
 
 from jaxhash.storage import checked_read
 
-LOCK = ".lock"
+LOCK, NOTE, SOFT = ".lock", ".lock.json", ".lock.soft"
+FILES = {LOCK, NOTE, SOFT}
+"""What a lock may leave in a folder."""
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 """What a file system answers that has no locks."""
-_MOST_SAID = 4096
-"""Bytes that are read of what a holder wrote."""
+_MOST_NOTED = 4096
 # `holder` takes the lock for a moment to see whether it is free: that must not send a run away.
-SECONDS_OF_A_LOOK = 0.5
+_SECONDS_OF_A_LOOK = 0.5
 
 
 class InUse(ValueError):
@@ -55,97 +58,66 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises:
         InUse: if another process does; nothing was changed.
-        OSError: if the lock is no file that can be written to.
+        OSError: if the lock is no file that can be written to (a link is not followed).
     """
-    with _taken(folder) as file:
-        file.truncate(0)
-        file.write(json.dumps(_myself()._asdict()))
-        file.flush()
+    with _taken(folder):
+        note = folder / NOTE
+        # A link, which may lead to a file of somebody else's, is replaced and not followed.
+        note.unlink(missing_ok=True)
+        note.write_text(json.dumps(Holder(os.getpid(), socket.gethostname(), _now())._asdict()))
         try:
             yield
         finally:
-            file.truncate(0)
+            note.unlink(missing_ok=True)
 
 
 def holder(folder: Path) -> Holder | None:
-    """The process that works in a folder now, if there is one.
+    """The process that works in a folder now, if there is one. The folder is only read.
 
     Raises:
         OSError: if the lock is no file that can be read.
     """
+    if (folder / SOFT).exists():
+        return _noted(folder) or UNKNOWN
     try:
         with checked_read.opened(folder / LOCK) as file:
-            said = _said(file)
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return said or UNKNOWN
-            except OSError as error:
-                if error.errno not in WITHOUT_LOCKS:
-                    raise
-                return said if said is not None and _may_live(said) else None
-            return None
-    except FileNotFoundError:
-        return None
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _noted(folder) or UNKNOWN
+    except OSError as error:
+        if not isinstance(error, FileNotFoundError) and error.errno not in WITHOUT_LOCKS:
+            raise
+    return None
 
 
 @contextmanager
-def _taken(folder: Path) -> Iterator[IO[str]]:
-    # A link from a stranger's folder might lead to a file of one's own, which would be emptied; a pipe has no lock.
-    flags = os.O_NOFOLLOW | os.O_NONBLOCK
-    while True:
-        with open(folder / LOCK, "a+", opener=lambda name, mode: os.open(name, mode | flags, 0o666)) as file:
-            _take(file, folder)
-            # Whoever had it before may have deleted it: then it keeps nobody else out.
-            if os.fstat(file.fileno()).st_nlink:
-                yield file
-                return
-
-
-def _take(file: IO[str], folder: Path) -> None:
+def _taken(folder: Path) -> Iterator[None]:
     mend = "wait for it, stop it, or give another --out"
-    gives_up = time.monotonic() + SECONDS_OF_A_LOOK
-    while True:
+    lock: filelock.BaseFileLock = filelock.UnixFileLock(folder / LOCK)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError:
-            if time.monotonic() > gives_up:
-                raise InUse(f"{folder} is in use by another process: {_said(file) or UNKNOWN}; {mend}") from None
-            time.sleep(0.05)
-        except OSError as error:
-            if error.errno not in WITHOUT_LOCKS:
+            lock.acquire(timeout=_SECONDS_OF_A_LOOK)
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, filelock.Timeout) or getattr(error, "errno", errno.ENOSYS) not in WITHOUT_LOCKS:
                 raise
-            said = _said(file)
-            if said is not None and _may_live(said):
-                raise InUse(
-                    f"{folder} is in use by another process: {said}; {mend}. Its file system has no locks: if that "
-                    f"process has ended, delete {folder / LOCK}"
-                ) from None
-            return
-
-
-def _said(file: IO[str] | IO[bytes]) -> Holder | None:
-    """What the holder wrote; None if it is empty or half written."""
-    file.seek(0)
+            mend += f". Its file system has no locks: if that process has ended, delete {folder / SOFT}"
+            lock = filelock.SoftFileLock(folder / SOFT)
+            lock.acquire(timeout=_SECONDS_OF_A_LOOK)
+    except filelock.Timeout:
+        raise InUse(f"{folder} is in use by another process: {_noted(folder) or UNKNOWN}; {mend}") from None
     try:
-        read = json.loads(file.read(_MOST_SAID))
+        yield
+    finally:
+        lock.release()
+
+
+def _noted(folder: Path) -> Holder | None:
+    """What the holder noted; None if there is no note, or half of one."""
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError, OverflowError):
+        read = json.loads(checked_read.read(folder / NOTE, _MOST_NOTED))
         return Holder(int(read["pid"]), str(read["host"]), str(read["since"]))
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
-        return None
+    return None
 
 
-def _may_live(process: Holder) -> bool:
-    if process.host != socket.gethostname():
-        return True
-    try:
-        os.kill(process.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _myself() -> Holder:
-    return Holder(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

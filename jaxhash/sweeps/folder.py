@@ -86,7 +86,7 @@ def opened(out: Path, description: dict[str, Any], defaults: dict[str, Any] | No
     if (
         out.is_dir()
         and not path.exists()
-        and any(f.name != locks.LOCK and not checkpoint.is_draft(f) for f in out.iterdir())
+        and any(f.name not in locks.FILES and not checkpoint.is_draft(f) for f in out.iterdir())
     ):
         raise RunError(f"{out} holds files that are not a sweep's; give a new or empty folder as --out")
     out.mkdir(parents=True, exist_ok=True)

@@ -8,11 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jaxhash.storage import locks, saves
+from jaxhash.storage import event_log, locks, saves
 from jaxhash.storage.checkpoint import CheckpointError
 from jaxhash.storage.locks import Holder
 from jaxhash.sweeps import folder as runs
-from jaxhash.sweeps import log as run_log
+from jaxhash.sweeps import log
 from jaxhash.sweeps.folder import Task
 
 
@@ -58,17 +58,17 @@ def status(out: Path) -> Status:
     description = runs.read_description(out)
     # The lock first: what ends while the rest is read is then said to run, and not to be killed.
     holder = locks.holder(out)
-    logs = run_log.since_start(out)
+    logs = log.since_start(out)
     config = description["config"]
     try:
         tasks = runs.tasks_of(description)
         epochs, snapshots = int(config["train"]["epochs"]), sorted(config.get("snapshots", ())) or [None]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{out / runs.CONFIG}: does not describe a sweep ({error!r})") from None
-    models = sum(map(run_log.models_of, tasks))
+    models = sum(map(log.models_of, tasks))
     saved = {task: [epoch for epoch in snapshots if task.folder(out, epoch).is_dir()] for task in tasks}
     reached = {task: _reached(out, task, saved[task], epochs, logs) for task in tasks}
-    trained = sum(run_log.models_of(task) * epoch for task, epoch in reached.items())
+    trained = sum(log.models_of(task) * epoch for task, epoch in reached.items())
     this, finished = logs[0], (out / runs.RESULTS).exists()
     # The last epoch that each process has logged.
     latest = [of_epochs[-1] for log in logs if (of_epochs := [e for e in log if e["event"] == "epoch"])]
@@ -82,7 +82,7 @@ def status(out: Path) -> Status:
         dataset=str(config["dataset"]),
         models=models,
         measurings=models * len(snapshots),
-        measured=sum(run_log.models_of(task) * len(found) for task, found in saved.items()),
+        measured=sum(log.models_of(task) * len(found) for task, found in saved.items()),
         epochs=epochs,
         epochs_done=trained / max(models, 1),
         holder=holder,
@@ -115,7 +115,7 @@ def table(out: Path, found: Status, now: datetime | None = None) -> dict[str, st
     if found.seconds_left is not None:
         rows["left"] = f"about {found.seconds_left:,.0f} s, less where models stop early"
     if found.last_sign is not None:
-        rows["last sign"] = f"{found.last_sign} ({run_log.ago(found.last_sign, now)})"
+        rows["last sign"] = f"{found.last_sign} ({event_log.ago(found.last_sign, now)})"
     return rows
 
 

@@ -1,3 +1,6 @@
+"""What of a sweep is logged, with a clock of the test's own."""
+
+import itertools
 import json
 import os
 import threading
@@ -15,8 +18,10 @@ def tasks_of(trained):
     return folder.tasks_of(folder.read_description(trained.out))
 
 
-def logged(trained, out, report=lambda progress: None):
-    return log.opened(out, trained.config, tasks_of(trained), len(trained.data.x_train), report)
+def logged(trained, out, report=lambda progress: None, seconds_a_look=2.0):
+    """The clock goes on by some seconds with every look at it."""
+    clock = (look * seconds_a_look for look in itertools.count())
+    return log.opened(out, trained.config, tasks_of(trained), len(trained.data.x_train), report, clock=clock.__next__)
 
 
 def trained_for(task, epoch, losses, active=None):
@@ -40,8 +45,7 @@ def test_a_sweep_logs_its_start_every_task_and_its_end(trained):
     assert events[-1]["event"] == "done"
 
 
-def test_losses_and_speed_are_those_of_the_models_that_train(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(log, "SECONDS_BETWEEN_LINES", 0.0)
+def test_losses_and_speed_are_those_of_the_models_that_train(trained, tmp_path):
     task, seen = tasks_of(trained)[0], []
     with logged(trained, tmp_path, seen.append) as report:
         report(trained_for(task, 1, [[1.0, 2.0, 6.0]]))
@@ -56,21 +60,24 @@ def test_losses_and_speed_are_those_of_the_models_that_train(trained, tmp_path, 
     ]
     assert [e["active"] for e in epochs] == [3, 2, 1]
     assert [e["model_steps"] for e in epochs] == [n * start["steps_per_epoch"] for n in (3, 5, 6)]
-    for e in epochs:
-        assert e["model_steps_per_second"] == pytest.approx(e["model_steps"] / e["seconds"], rel=0.5)
+    # The clock is looked at when a line is due (4 s after the look before that), for the speed, and for the line.
+    seconds = [e["model_steps"] / e["model_steps_per_second"] for e in epochs]
+    assert seconds == pytest.approx([seconds[0] + 6 * i for i in range(3)], rel=1e-2)
+    assert [e["seconds"] - s for e, s in zip(epochs, seconds, strict=True)] == pytest.approx([2, 2, 2], abs=0.1)
     assert done["event"] == "done"
 
 
 def test_a_task_takes_a_line_a_second_at_most(trained, tmp_path):
     first, second = tasks_of(trained)[:2]
-    with logged(trained, tmp_path) as report:
+    with logged(trained, tmp_path, seconds_a_look=0.1) as report:
         for epoch in range(1, 50):
             report(trained_for(first, epoch, [[1.0, 1.0, 1.0]]))
         report(trained_for(second, 1, [[1.0, 1.0, 1.0]]))
     lines = [(e["task"], e["epoch"]) for e in log.events(tmp_path) if e["event"] == "epoch"]
     assert lines[0] == (first.name, 1)
     assert (second.name, 1) in lines
-    assert len(lines) < 10
+    # 49 epochs, each of them a look of 0.1 s: a line about every 8th, as lines look at the clock too.
+    assert 4 <= sum(name == first.name for name, _ in lines) <= 8
 
 
 def test_how_it_ended_is_the_last_line(trained, tmp_path):
@@ -100,8 +107,7 @@ def test_torn_lines_are_skipped_and_what_follows_is_whole(trained, tmp_path):
     assert log.events(tmp_path) == []
 
 
-def test_lines_of_many_threads_do_not_mix(trained, tmp_path, monkeypatch):
-    monkeypatch.setattr(log, "SECONDS_BETWEEN_LINES", 0.0)
+def test_lines_of_many_threads_do_not_mix(trained, tmp_path):
     task = tasks_of(trained)[0]
     with logged(trained, tmp_path) as report:
         epochs = [trained_for(task, epoch, [[1.0, 2.0, 3.0]]) for epoch in range(200)]

@@ -1,24 +1,19 @@
 """What a fit does while it runs, as JSON lines beside what is kept of it: `my.hash.unfinished/log.jsonl`.
 
-Lines are as those of a sweep (`run_log.py`); events are
+Lines are those of `storage/event_log.py`; events are
 
     start      host, method
     fit        stage (reading, fitting, checking), keys, steps, collisions (see `perfect.Progress`); a line a second
-    stopped    as asked to
-    failed     error
+    done, stopped, failed (with error)
 """
 
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from jaxhash.hashing.perfect.fitting import Interrupted, Progress
-from jaxhash.storage import locks
-from jaxhash.sweeps import log as run_log
-
-SECONDS_BETWEEN_LINES = 1.0
+from jaxhash.storage import event_log, locks
 
 
 @contextmanager
@@ -33,32 +28,20 @@ def opened(folder: Path, method: str, report: Callable[[Progress], None]) -> Ite
     Raises:
         OSError: if the log cannot be written.
     """
-    log = run_log.Log(folder / run_log.LOG)
-    said: dict[str, float] = {}
+    with event_log.writing(folder / event_log.LOG, Interrupted, method=method) as log:
 
-    def both(progress: Progress) -> None:
-        if log.seconds() - said.get(progress.stage, -SECONDS_BETWEEN_LINES) >= SECONDS_BETWEEN_LINES:
-            said[progress.stage] = log.seconds()
-            log.write(
-                "fit",
-                stage=progress.stage,
-                keys=progress.num_keys,
-                steps=progress.steps,
-                collisions=progress.collisions,
-            )
-        report(progress)
+        def both(progress: Progress) -> None:
+            if log.due(progress.stage):
+                log.write(
+                    "fit",
+                    stage=progress.stage,
+                    keys=progress.num_keys,
+                    steps=progress.steps,
+                    collisions=progress.collisions,
+                )
+            report(progress)
 
-    try:
-        log.write("start", host=socket.gethostname(), method=method)
         yield both
-    except Interrupted:
-        log.write("stopped")
-        raise
-    except Exception as error:
-        log.write("failed", error=f"{type(error).__name__}: {error}")
-        raise
-    finally:
-        log.close()
 
 
 def table(folder: Path) -> dict[str, str]:
@@ -68,7 +51,7 @@ def table(folder: Path) -> dict[str, str]:
         ValueError: if the folder is none of a fit.
         OSError: if it cannot be read.
     """
-    events, holder = run_log.events(folder), locks.holder(folder)
+    events, holder = event_log.read(folder / event_log.LOG), locks.holder(folder)
     begun: dict[str, Any] = next((e for e in reversed(events) if e["event"] == "start"), {})
     if "method" not in begun:
         raise ValueError(f"{folder}: no fit has begun there; give the folder of a sweep or a fit in progress")
@@ -87,5 +70,5 @@ def table(folder: Path) -> dict[str, str]:
     if fitting:
         rows["collisions"] = f"{fitting[-1]['collisions']:,} left, step {fitting[-1]['steps']:,}"
     rows["saved"] = ", ".join(sorted(path.name for path in folder.glob("state-*"))) or "nothing yet"
-    rows["last sign"] = f"{last['time']} ({run_log.ago(last['time'])})"
+    rows["last sign"] = f"{last['time']} ({event_log.ago(last['time'])})"
     return rows

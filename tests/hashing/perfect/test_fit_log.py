@@ -9,7 +9,7 @@ from jaxhash.hashing.keys.tokens import load_keys
 from jaxhash.hashing.perfect import fit_log, workers
 from jaxhash.hashing.perfect.fitting import FitConfig, Interrupted, fit
 from jaxhash.hashing.perfect.resume import opened
-from jaxhash.sweeps import log
+from jaxhash.storage import event_log
 
 
 def shown(capsys, path):
@@ -18,7 +18,7 @@ def shown(capsys, path):
 
 
 def test_a_fit_says_how_it_stands(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(fit_log, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(event_log, "SECONDS_BETWEEN_LINES", 0.0)
     monkeypatch.setattr(workers, "SECONDS_BETWEEN_LOOKS", 0.0)
     folder, stop, rows, reports = tmp_path / "my.hash.unfinished", threading.Event(), [], []
 
@@ -39,9 +39,9 @@ def test_a_fit_says_how_it_stands(tmp_path, capsys, monkeypatch):
     assert (running["saved"], stopped["saved"]) == ("nothing yet", "state-1")
     assert stopped["state"] == "stopped; the same command continues it"
     assert stopped["last"].endswith(" s ago)")
-    events = log.events(folder)
+    events = event_log.read(folder / event_log.LOG)
     assert [e["collisions"] for e in events if e["event"] == "fit"] == [p.collisions for p in reports]
-    with (folder / log.LOG).open("a") as file:
+    with (folder / event_log.LOG).open("a") as file:
         file.write(json.dumps({"event": "fit", "time": events[-1]["time"], "seconds": 1, "keys": "x"}) + "\n")
     assert shown(capsys, folder)["state"] == "killed; the same command continues it"
 
@@ -57,6 +57,6 @@ def test_an_error_is_logged(tmp_path, capsys):
     with pytest.raises(OSError, match="full"), fit_log.opened(tmp_path / "y", "single", print):
         raise OSError("full")
     assert fit_log.table(tmp_path / "y")["state"] == "failed (OSError: full); the same command continues it"
-    (tmp_path / "y" / log.LOG).write_text("{}")
+    (tmp_path / "y" / event_log.LOG).write_text("{}")
     with pytest.raises(ValueError, match="no fit has begun there"):
         fit_log.table(tmp_path / "y")
