@@ -11,10 +11,7 @@ FAISS and NumPy get the codes in memory. scikit-learn gets a subset, since all w
 for as many pairs as ours looked at.
 """
 
-import json
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -22,18 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
 
-from bench import machine
-from bench.conv_codes import peak_bytes
-from jaxhash.codes import analytics, files
-from jaxhash.codes import clusters as code_clusters
-from jaxhash.codes import histogram as code_distances
-from jaxhash.codes.files import CodeArray, CodeFile, Layer
-from jaxhash.codes.neighbours import nearest, nearest_of_other_class
+from bench import harness
+from bench.data import write_codes
+from jaxhash import codes
+from jaxhash.codes import Code, CodeFile, nearest, nearest_of_other_class
 
 LIMIT_BYTES = 4e9
 CLASSES = 100
@@ -43,150 +36,105 @@ NEIGHBOURS = (1, 10, 100)
 CLUSTERS = 10
 SAMPLED_PAIRS = 1_000_000
 SKLEARN_CODES, SKLEARN_QUERIES = 20_000, 200
-ROWS_AT_A_TIME = 100_000
+
+GROUPS, UNIQUE = "distinct codes, groups", "NumPy, groups too distinct codes, groups"
+Works = dict[str, Callable[[], Any]]
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(harness.Options):
     """Analytics of many codes against NumPy, FAISS and scikit-learn."""
 
     codes: int = 1_000_000
-    """Codes that are looked through."""
+    """Codes that are looked through; a fifth with --quick."""
     bits: int = 1024
     """Of a code; FAISS takes multiples of 8."""
     queries: int = 4096
-    """Codes whose neighbours are looked for."""
+    """Codes whose neighbours are looked for; a quarter with --quick."""
     histogram_codes: int = 20_000
     """Codes whose pairs are all compared; of all codes, 1,000,000 random pairs are."""
-    quick: bool = False
-    """A fifth of the codes, a quarter of the queries, one round instead of three."""
-    json: bool = False
-    """Print one JSON object as the last line of standard output."""
     folder: Path | None = None
     """Where the temporary folder is made (default: the system's)."""
 
 
 def main(config: Config) -> None:
     """Run the benchmark and print it."""
-    console = Console(stderr=True)
     n = config.codes // 5 if config.quick else config.codes
     m = config.queries // 4 if config.quick else config.queries
     with tempfile.TemporaryDirectory(dir=config.folder) as folder:
-        base, queries, labels, query_labels = write(Path(folder), n, m, config.bits)
-        parts, clusters = parts_of(config, base, queries, labels, query_labels)
+        copies = round(COPIES * n)
+        base, labels = write_codes(Path(folder, "codes.npy"), n, config.bits, classes=CLASSES, copies=copies)
+        queries, classes = write_codes(Path(folder, "queries.npy"), m, config.bits, classes=CLASSES, seed=1)
+        parts, clusters = parts_of(config, base, queries, labels, classes)
         once: dict[str, dict[str, float]] = {}
         answers: dict[str, Any] = {}
         for name, work in (parts | clusters).items():
-            console.print(f"once: {name:40}", end="\r")
-            start = time.perf_counter()
-            answers[name] = work()
-            once[name] = {"first_seconds": time.perf_counter() - start, "peak_gb": peak_bytes() / 1e9}
+            harness.say(f"once: {name}")
+            took, answers[name] = harness.timed(work)
+            once[name] = {"first_seconds": took, "peak_gb": harness.peak_bytes() / 1e9}
+        works: Works = {}
         peers = peers_of(base, queries, config.bits)
-        seconds: dict[str, list[float]] = {}
-        peer_answers: dict[str, Any] = {}
-        rounds = 1 if config.quick else 3
-        for number in range(rounds):
-            for name, work in parts.items():
-                console.print(f"round {number + 1} of {rounds}: {name:40}", end="\r")
-                timed(seconds, f"jaxhash {name}", work)
-                for peer, theirs in peers.get(name, {}).items():
-                    console.print(f"round {number + 1} of {rounds}: {name}, {peer:30}", end="\r")
-                    peer_answers[f"{peer} {name}"] = timed(seconds, f"{peer} {name}", theirs)
-        result = figures(config, n, m, once, seconds, answers, clusters)
-        result["agreement"] = agreement(base, queries, answers, peer_answers)
+        for name, work in parts.items():
+            works |= {f"jaxhash {name}": work} | {f"{who} {name}": run for who, run in peers.get(name, {}).items()}
+        seconds, latest = harness.interleaved(works, 1 if config.quick else 3)
+        result = figures(config, n, m, once, seconds, {name: passes_of(answers[name]) for name in clusters})
+        result["agreement"] = agreement(base, queries, answers, latest)
     show(result)
-    if config.json:
-        sys.stdout.write(json.dumps(result) + "\n")
-
-
-def write(folder: Path, n: int, m: int, bits: int) -> tuple[CodeFile, CodeFile, np.ndarray, np.ndarray]:
-    """The codes and the queries in files, and the classes of both."""
-    random = np.random.default_rng(0)
-    layer = Layer("all", bits)
-    keep = np.full(layer.words, 0xFFFFFFFF, np.uint32)
-    keep[-1] >>= np.uint32(layer.words * 32 - bits)
-    centres = random.integers(0, 2**32, (CLASSES, layer.words), dtype=np.uint32)
-    copies = round(COPIES * n)
-    sources = random.integers(0, n - copies, copies)
-
-    def draw(labels: np.ndarray) -> np.ndarray:
-        noise = random.integers(0, 2**32, (3, len(labels), layer.words), dtype=np.uint32)
-        return (centres[labels] ^ (noise[0] & noise[1] & noise[2])) & keep
-
-    labels = random.integers(0, CLASSES, n).astype(np.int32)
-    labels[n - copies :] = labels[sources]
-    originals = np.empty((n - copies, layer.words), np.uint32)
-    with files.writing(folder / "codes.npy", n, [layer]) as append:
-        for start in range(0, n - copies, ROWS_AT_A_TIME):
-            some = draw(labels[start : min(start + ROWS_AT_A_TIME, n - copies)])
-            originals[start : start + len(some)] = some
-            append(some)
-        append(originals[sources])
-    query_labels = random.integers(0, CLASSES, m).astype(np.int32)
-    with files.writing(folder / "queries.npy", m, [layer]) as append:
-        append(draw(query_labels))
-    return (
-        files.load(folder / "codes.npy"),
-        files.load(folder / "queries.npy"),
-        labels,
-        query_labels,
-    )
-
-
-Work = dict[str, Callable[[], Any]]
+    harness.finish("codes", config, result, "faiss-cpu", "scikit-learn")
 
 
 def parts_of(
-    config: Config, base: CodeFile, queries: CodeFile, labels: np.ndarray, query_labels: np.ndarray
-) -> tuple[Work, Work]:
+    config: Config, base: CodeFile, queries: CodeFile, labels: np.ndarray, classes: np.ndarray
+) -> tuple[Works, Works]:
     """What is timed in every round, and the clusterings, which are done once."""
-    some = CodeArray(base.rows(slice(0, config.histogram_codes)))
+    some = first_of(base, config.histogram_codes)
     key = jax.random.key(0)
-    parts: Work = {"distinct codes, groups": lambda: analytics.groups(base)}
-    for k in NEIGHBOURS:
-        parts[f"{k}-NN"] = partial(nearest, base, queries, k=k)
-    parts["nearest of another class"] = lambda: nearest_of_other_class(base, labels, queries, query_labels)
-    parts[f"histogram, all pairs of {some.n:,}"] = lambda: code_distances.histogram(some)
-    parts[f"histogram, {SAMPLED_PAIRS:,} pairs of all"] = lambda: code_distances.sampled_histogram(base, SAMPLED_PAIRS)
-    return parts, {
-        "K-Means, Euclidean": lambda: code_clusters.kmeans(key, base, CLUSTERS),
-        "K-Means, k-majority": lambda: code_clusters.k_majority(key, base, CLUSTERS),
+    return {
+        GROUPS: lambda: codes.groups(base),
+        **{f"{k}-NN": partial(nearest, base, queries, k=k) for k in NEIGHBOURS},
+        "nearest of another class": lambda: nearest_of_other_class(base, labels, queries, classes),
+        f"histogram, all pairs of {some.n:,}": lambda: codes.histogram(some),
+        f"histogram, {SAMPLED_PAIRS:,} pairs of all": lambda: codes.sampled_histogram(base, SAMPLED_PAIRS),
+    }, {
+        "K-Means, Euclidean": lambda: codes.kmeans(key, base, CLUSTERS),
+        "K-Means, k-majority": lambda: codes.k_majority(key, base, CLUSTERS),
     }
 
 
-def peers_of(base: CodeFile, queries: CodeFile, bits: int) -> dict[str, Work]:
+def peers_of(base: CodeFile, queries: CodeFile, bits: int) -> dict[str, Works]:
     """The same questions put to NumPy, FAISS (all cores, the index built before) and scikit-learn (all cores)."""
-    import faiss
     from sklearn.neighbors import NearestNeighbors
 
     words, asked = base.rows(slice(None)), queries.rows(slice(None))
-    index = faiss.IndexBinaryFlat(words.shape[1] * 32)
-    index.add(words.view(np.uint8))
+    peers: dict[str, Works] = {f"{k}-NN": {} for k in NEIGHBOURS}
+    peers[GROUPS] = {
+        "NumPy": lambda: np.unique(words, axis=0),
+        "NumPy, groups too": lambda: np.unique(words, axis=0, return_inverse=True, return_counts=True),
+    }
+    if (faiss := harness.peer("faiss")) is not None:
+        index = faiss.IndexBinaryFlat(words.shape[1] * 32)
+        index.add(words.view(np.uint8))
+        for k in NEIGHBOURS:
+            peers[f"{k}-NN"]["FAISS"] = partial(index.search, asked.view(np.uint8), k)
     some, few = (unpacked(w, bits) for w in (words[:SKLEARN_CODES], asked[:SKLEARN_QUERIES]))
     model = NearestNeighbors(metric="hamming", algorithm="brute", n_jobs=-1).fit(some)
-    peers: dict[str, Work] = {
-        "distinct codes, groups": {
-            "NumPy": lambda: np.unique(words, axis=0),
-            "NumPy, groups too": lambda: np.unique(words, axis=0, return_inverse=True, return_counts=True),
-        }
-    }
-    for k in NEIGHBOURS:
-        peers[f"{k}-NN"] = {"FAISS": partial(index.search, asked.view(np.uint8), k)}
     peers["10-NN"]["scikit-learn"] = lambda: model.kneighbors(few, 10)
     return peers
+
+
+def first_of(codes: CodeFile, count: int) -> Code:
+    """The first codes of a file, in memory."""
+    return Code(jnp.asarray(codes.rows(slice(0, count))), codes.num_bits)
+
+
+def passes_of(found: codes.KMeansResult | codes.KMajorityResult) -> int:
+    """Over all codes."""
+    return int(found.passes if isinstance(found, codes.KMajorityResult) else found.iterations)
 
 
 def unpacked(words: np.ndarray, bits: int) -> np.ndarray:
     """One bool a bit."""
     return np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")[:, :bits].astype(bool)
-
-
-def timed(seconds: dict[str, list[float]], name: str, work: Callable[[], Any]) -> Any:
-    """Do it, and note how long it took."""
-    start = time.perf_counter()
-    answer = work()
-    seconds.setdefault(name, []).append(time.perf_counter() - start)
-    return answer
 
 
 def figures(
@@ -195,42 +143,39 @@ def figures(
     m: int,
     once: dict[str, dict[str, float]],
     seconds: dict[str, list[float]],
-    answers: dict[str, Any],
-    clusters: Work,
+    passes: dict[str, int],
 ) -> dict[str, Any]:
-    """Everything that was measured."""
-    middle = {name: float(np.median(some)) for name, some in seconds.items()}
-    for name in clusters:
-        middle[f"jaxhash {name}"] = once[name]["first_seconds"]
+    """Everything that was measured, and the ratios."""
+    middle = harness.medians(seconds) | {f"jaxhash {name}": once[name]["first_seconds"] for name in passes}
     # scikit-learn's seconds, for as many pairs as the others look at.
     scaled = middle["scikit-learn 10-NN"] * (n * m) / (min(n, SKLEARN_CODES) * min(m, SKLEARN_QUERIES))
     peak = max(part["peak_gb"] for part in once.values())
+    searches = [f"{who} {k}-NN" for who in ("jaxhash", "FAISS") for k in NEIGHBOURS]
     return {
         "codes": n,
         "bits": config.bits,
         "queries": m,
-        "knn_vs_faiss": {k: middle[f"FAISS {k}-NN"] / middle[f"jaxhash {k}-NN"] for k in NEIGHBOURS},
-        "knn_vs_sklearn": scaled / middle["jaxhash 10-NN"],
-        "distinct_vs_numpy": middle["NumPy distinct codes, groups"] / middle["jaxhash distinct codes, groups"],
-        "giga_comparisons_per_second": {
-            f"{who} {k}-NN": n * m / middle[f"{who} {k}-NN"] / 1e9 for who in ("jaxhash", "FAISS") for k in NEIGHBOURS
+        "knn_vs_faiss": {
+            k: middle[f"FAISS {k}-NN"] / middle[f"jaxhash {k}-NN"] for k in NEIGHBOURS if f"FAISS {k}-NN" in middle
         },
+        "knn_vs_sklearn": scaled / middle["jaxhash 10-NN"],
+        "distinct_vs_numpy": middle[f"NumPy {GROUPS}"] / middle[f"jaxhash {GROUPS}"],
+        "giga_comparisons_per_second": {name: n * m / middle[name] / 1e9 for name in searches if name in middle},
         "sklearn_seconds_scaled": scaled,
         "sklearn_subset": [min(n, SKLEARN_CODES), min(m, SKLEARN_QUERIES)],
-        "passes": {name: answers[name].passes for name in clusters},
+        "passes": passes,
         "peak_gb": peak,
         "within_limit": peak * 1e9 <= LIMIT_BYTES,
         "once": once,
         "median_seconds": middle,
+        "spread": harness.spreads(seconds),
         "seconds": seconds,
-        "quick": config.quick,
-        "machine": machine.describe("numpy", "faiss-cpu", "scikit-learn"),
     }
 
 
 def agreement(base: CodeFile, queries: CodeFile, answers: dict[str, Any], peers: dict[str, Any]) -> list[str]:
     """What the peers' answers say of ours, in sentences."""
-    own, (rows, inverse, sizes) = answers["distinct codes, groups"], peers["NumPy, groups too distinct codes, groups"]
+    own, (rows, inverse, sizes) = answers[GROUPS], peers[UNIQUE]
     # The same partition: each of NumPy's groups has one of ours, no two the same.
     numbers = np.full(len(rows), -1, np.int64)
     numbers[inverse.ravel()] = own.group
@@ -240,12 +185,13 @@ def agreement(base: CodeFile, queries: CodeFile, answers: dict[str, Any], peers:
         f"{len(own.first):,} distinct codes, {len(rows):,} by NumPy; the groups are {'' if same else 'NOT '}the same"
     ]
     for k in NEIGHBOURS:
-        mine, theirs = answers[f"{k}-NN"], peers[f"FAISS {k}-NN"]
-        wrong, other = (int((a != b).sum()) for a, b in zip(mine, theirs, strict=True))
-        sentences.append(
-            f"{k}-NN: of {mine[0].size:,} distances {wrong} differ from FAISS', of the indices {other:,} (ties)"
-        )
-    subset = CodeArray(base.rows(slice(0, SKLEARN_CODES))), CodeArray(queries.rows(slice(0, SKLEARN_QUERIES)))
+        if f"FAISS {k}-NN" in peers:
+            mine, theirs = answers[f"{k}-NN"], peers[f"FAISS {k}-NN"]
+            wrong, other = (int((a != b).sum()) for a, b in zip(mine, theirs, strict=True))
+            sentences.append(
+                f"{k}-NN: of {mine[0].size:,} distances {wrong} differ from FAISS', of the indices {other:,} (ties)"
+            )
+    subset = first_of(base, SKLEARN_CODES), first_of(queries, SKLEARN_QUERIES)
     theirs = np.rint(peers["scikit-learn 10-NN"][0] * base.num_bits)
     wrong = int((nearest(*subset, k=10)[0] != theirs).sum())
     sentences.append(f"10-NN: of {theirs.size:,} distances {wrong} differ from scikit-learn's on its subset")
@@ -254,31 +200,25 @@ def agreement(base: CodeFile, queries: CodeFile, answers: dict[str, Any], peers:
 
 def show(result: dict[str, Any]) -> None:
     """The figures as a table."""
-    middle = result["median_seconds"]
-    table = Table(title=f"{result['codes']:,} codes of {result['bits']:,} bits, {result['queries']:,} queries; seconds")
-    for column in ("", "jaxhash", "peer", "", "ratio", "peak memory so far, GB"):
-        table.add_column(column, justify="right" if column else "left")
+    middle, rows = result["median_seconds"], []
     for name, part in result["once"].items():
-        ours = middle[f"jaxhash {name}"]
-        rows = [
-            (who, middle[f"{who} {name}"])
-            for who in ("NumPy", "NumPy, groups too", "FAISS")
-            if f"{who} {name}" in middle
-        ]
+        ours, passes = middle[f"jaxhash {name}"], result["passes"].get(name)
+        peers = [(who, middle.get(f"{who} {name}")) for who in ("NumPy", "NumPy, groups too", "FAISS")]
         if name == "10-NN":
-            rows.append(("scikit-learn, scaled", result["sklearn_seconds_scaled"]))
-        shown = f"{name}, {result['passes'][name]} passes" if name in result["passes"] else name
-        for i, (who, theirs) in enumerate(rows or [("", 0.0)]):
-            start = (shown, f"{ours:.2f}") if i == 0 else ("", "")
-            peer = (f"{theirs:,.2f}", who, f"{theirs / ours:.1f}x") if who else ("", "", "")
-            table.add_row(*start, *peer, f"{part['peak_gb']:.2f}" if i == 0 else "")
-    out = Console(width=110)
-    out.print(table)
+            peers.append(("scikit-learn, scaled", result["sklearn_seconds_scaled"]))
+        shown = [(f"{theirs:,.2f}", who, f"{theirs / ours:.1f}x") for who, theirs in peers if theirs is not None]
+        first = (f"{name}, {passes} passes" if passes else name, f"{ours:.2f}")
+        for i, peer in enumerate(shown or [("", "", "")]):
+            rows.append((*(("", "") if i else first), *peer, "" if i else f"{part['peak_gb']:.2f}"))
     subset = " x ".join(f"{size:,}" for size in result["sklearn_subset"])
-    for sentence in result["agreement"]:
-        out.print(f"- {sentence}")
-    out.print(f"- scikit-learn was timed on {subset} pairs, and its time multiplied to as many pairs as ours")
-    out.print(f"- peak memory of our parts: {result['peak_gb']:.2f} GB of {LIMIT_BYTES / 1e9:.0f} GB allowed")
+    harness.show(
+        f"{result['codes']:,} codes of {result['bits']:,} bits, {result['queries']:,} queries; seconds",
+        ("", "jaxhash", "peer", "", "ratio", "peak memory so far, GB"),
+        rows,
+        *result["agreement"],
+        f"scikit-learn was timed on {subset} pairs, and its time multiplied to as many pairs as ours",
+        f"peak memory of our parts: {result['peak_gb']:.2f} GB of {LIMIT_BYTES / 1e9:.0f} GB allowed",
+    )
 
 
 if __name__ == "__main__":

@@ -6,29 +6,24 @@ One step of a small ResNet (batch 64), by network and step; compiling is reporte
 after the other, and on CPU runs each step as a program of its own, because of these figures.
 """
 
-import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
 
-from bench import machine
+from bench import harness
 from jaxhash.models.convnets import IMAGE, build
 from jaxhash.training.convnets import ConvTrainConfig, make_train
 
 BATCH = 64
+ONE_STEP = "one network, one step"
 
 
 @dataclass(frozen=True)
-class Config:
-    """Seconds a step of one network."""
+class Config(harness.Options):
+    """Seconds a step of one network; one round with --quick."""
 
     network: str = "resnet8"
     """See `jaxhash.models.convnets.NETWORKS`."""
@@ -40,61 +35,48 @@ class Config:
     """Steps in a scan."""
     rounds: int = 5
     """Measurements of each way, in turn."""
-    quick: bool = False
-    """One round."""
-    json: bool = False
-    """Everything measured as one JSON object on the last line."""
 
 
 def main(config: Config) -> None:
-    """The benchmark."""
-    console = Console(stderr=True)
+    """Run the benchmark and print it."""
     network = build(config.network, 10, width_factor=config.width_factor)
     learner = make_train(network, ConvTrainConfig(batch_size=BATCH), 100, IMAGE)
     keys = jax.random.split(jax.random.key(0), config.seeds)
     inits = [learner.init(key) for key in keys]
-    first, states = inits[0], jax.tree.map(lambda *leaves: jnp.stack(leaves), *inits)
-    random = np.random.default_rng(0)
+    states = jax.tree.map(lambda *leaves: jnp.stack(leaves), *inits)
+    steps, random = config.steps, np.random.default_rng(0)
     x = jnp.asarray(random.random((2 * BATCH, *IMAGE)), jnp.float32)
     y = jnp.asarray(random.integers(0, 10, 2 * BATCH), jnp.int32)
-    order = jnp.asarray(random.integers(0, 2 * BATCH, (config.steps, BATCH)), jnp.int32)
+    order = jnp.asarray(random.integers(0, 2 * BATCH, (steps, BATCH)), jnp.int32)
 
-    def alone(some: jax.Array) -> Callable[..., Any]:
-        return lambda: learner_alone(first, keys[0], some, x, y)
+    def mapped(states, keys, order, x, y):  # type: ignore[no-untyped-def]
+        return jax.lax.map(lambda one: learner.advance(*one, order, x, y), (states, keys))
 
-    learner_alone = jax.jit(learner.advance)
-    mapped = jax.jit(
-        lambda states, keys: jax.lax.map(lambda one: learner.advance(*one, order[:1], x, y), (states, keys))
-    )
-    batched = jax.jit(jax.vmap(lambda state, key: learner.advance(state, key, order[:1], x, y)))
-    ways: dict[str, tuple[Callable[[], Any], int]] = {
-        "one network, one step": (alone(order[:1]), 1),
-        f"one network, {config.steps} steps in a scan": (alone(order), config.steps),
-        f"{config.seeds} networks in lax.map": (lambda: mapped(states, keys), config.seeds),
-        f"{config.seeds} networks under vmap": (lambda: batched(states, keys), config.seeds),
+    batched = jax.vmap(learner.advance, in_axes=(0, 0, None, None, None))
+    # What is run, and how many steps of a network it makes.
+    ways = {
+        ONE_STEP: (learner.advance, (inits[0], keys[0], order[:1], x, y), 1),
+        f"one network, {steps} steps in a scan": (learner.advance, (inits[0], keys[0], order, x, y), steps),
+        f"{config.seeds} networks in lax.map": (mapped, (states, keys, order[:1], x, y), config.seeds),
+        f"{config.seeds} networks under vmap": (batched, (states, keys, order[:1], x, y), config.seeds),
     }
-    seconds: dict[str, list[float]] = {}
-    compiling = {}
-    for name, (way, _) in ways.items():
-        console.print(name)
-        start = time.perf_counter()
-        jax.block_until_ready(way())
-        compiling[name], seconds[name] = time.perf_counter() - start, []
-    for _ in range(1 if config.quick else config.rounds):
-        for name, (way, share) in ways.items():
-            start = time.perf_counter()
-            jax.block_until_ready(way())
-            seconds[name].append((time.perf_counter() - start) / share)
-    medians = {name: float(np.median(some)) for name, some in seconds.items()}
-    base = medians["one network, one step"]
-    table = Table(title=f"{config.network} x {config.width_factor:g}, batch {BATCH}: a step of one network")
-    for column in ("way", "ms", "ratio", "first call, s"):
-        table.add_column(column, justify="left" if column == "way" else "right")
-    for name, median in medians.items():
-        table.add_row(name, f"{1e3 * median:.1f}", f"{median / base:.2f}", f"{compiling[name]:.1f}")
-    Console().print(table)
-    if config.json:
-        print(json.dumps({"seconds": seconds, "first_call": compiling, "machine": machine.describe("flax", "optax")}))
+    stages, works = {}, {}
+    for name, (way, arguments, _) in ways.items():
+        harness.say(name)
+        stages[name], works[name] = harness.stages(way, *arguments)
+    seconds, _ = harness.interleaved(works, 1 if config.quick else config.rounds)
+    step_seconds = {name: took / ways[name][2] for name, took in harness.medians(seconds).items()}
+    ratios = {name: took / step_seconds[ONE_STEP] for name, took in step_seconds.items()}
+    harness.show(
+        f"{config.network} x {config.width_factor:g}, batch {BATCH}: a step of one network",
+        ("way", "ms", "ratio", "tracing, s", "compiling, s"),
+        [
+            (name, f"{1e3 * took:.1f}", f"{ratios[name]:.2f}", f"{of['trace']:.1f}", f"{of['compile']:.1f}")
+            for (name, took), of in zip(step_seconds.items(), stages.values(), strict=True)
+        ],
+    )
+    result = {"step_seconds": step_seconds, "ratios": ratios, "seconds": seconds, "stages": stages}
+    harness.finish("conv_seeds", config, result | {"spread": harness.spreads(seconds)}, "flax", "optax")
 
 
 if __name__ == "__main__":

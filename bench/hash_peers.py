@@ -1,10 +1,10 @@
 """What one would use instead of a neural hash, and the study's own; each is None where its package is missing."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
+from bench import harness
 from jaxhash.hashing.keys.tokens import Tokens
 
 HIDDEN = 300
@@ -15,11 +15,10 @@ PHOBIC = {"load_factor": 0.95, "bucket_size": 6, "seed": 1}
 
 def xxhash_loop(num_bins: int) -> Callable[[Sequence[str]], list[int]] | None:
     """XXH3 of each word, through the package a Python user would take."""
-    try:
-        from xxhash import xxh3_64_intdigest
-    except ImportError:
+    if (xxhash := harness.peer("xxhash")) is None:
         return None
-    return lambda words: [xxh3_64_intdigest(word.encode()) % num_bins for word in words]
+    digest = xxhash.xxh3_64_intdigest
+    return lambda words: [digest(word.encode()) % num_bins for word in words]
 
 
 def study_policy(words: Sequence[str], num_bins: int) -> Callable[[Sequence[str]], np.ndarray] | None:
@@ -27,9 +26,7 @@ def study_policy(words: Sequence[str], num_bins: int) -> Callable[[Sequence[str]
 
     Source: "Neural Hash Functions" (A. Museth), as in Figure 6; the weights are as drawn, which costs the same.
     """
-    try:
-        import torch
-    except ImportError:
+    if (torch := harness.peer("torch")) is None:
         return None
     longest = max(map(len, words))
     place = {character: i for i, character in enumerate(sorted(set("".join(words))), 1)}
@@ -56,27 +53,12 @@ def study_policy(words: Sequence[str], num_bins: int) -> Callable[[Sequence[str]
     return run
 
 
-class Phobic:
-    """A compiled perfect hash of the same dictionary: of words, and of words as rows of characters."""
-
-    def __init__(self, build: Callable[..., Any], words: Sequence[str], tokens: Tokens) -> None:
-        self._of_words = build(words, **PHOBIC)
-        self._of_rows = build([row.tobytes() for row in np.asarray(tokens.characters)], **PHOBIC)
-        self.bits_per_key: float = self._of_words.bits_per_key
-
-    def of_words(self, words: Sequence[str]) -> list[int]:
-        """The slot of each word."""
-        return self._of_words.lookup(words)
-
-    def of_tokens(self, tokens: Tokens) -> np.ndarray:
-        """The slot of each row of characters, of the width it was built with."""
-        return self._of_rows.lookup_fixed(tokens.characters)
-
-
-def phobic(words: Sequence[str], tokens: Tokens) -> Phobic | None:
-    """PHOBIC (Hermann et al., ESA 2024) as the package `phobic` has it, in C."""
-    try:
-        from phobic import build
-    except ImportError:
+def phobic(
+    words: Sequence[str], tokens: Tokens
+) -> tuple[Callable[[Sequence[str]], list[int]], Callable[[Tokens], np.ndarray], float] | None:
+    """PHOBIC (Hermann et al., ESA 2024) in C: the slots of words, those of rows of as many characters; bits a key."""
+    if (package := harness.peer("phobic")) is None:
         return None
-    return Phobic(build, words, tokens)
+    of_words = package.build(words, **PHOBIC)
+    of_rows = package.build([row.tobytes() for row in np.asarray(tokens.characters)], **PHOBIC)
+    return of_words.lookup, lambda some: of_rows.lookup_fixed(some.characters), of_words.bits_per_key

@@ -16,11 +16,7 @@ Where the words come from makes a difference, so it is told apart:
     device      tokens on the default device; the bins stay there
 """
 
-import gc
-import json
 import random
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -31,11 +27,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
 
-from bench import hash_peers, hash_sizes, machine
-from bench.words import at_random, dictionary, fresh, in_order
+from bench import harness, hash_peers, hash_sizes
+from bench.data import dictionary, renewed
 from jaxhash.hashing.keys.tokens import Tokens, tokenize
 from jaxhash.hashing.perfect.fitting import FitConfig, fit
 from jaxhash.hashing.perfect.hasher import Hasher
@@ -44,21 +38,23 @@ from jaxhash.plots import style
 FEW_BINS = 1_000
 """Bins of the study's table, and keys of the small hasher."""
 IN_ORDER, AT_RANDOM, CACHED, TOKENS, DEVICE = "in order", "at random", "cached", "tokens", "device"
-PYTHON = "Python's hash"
+PYTHON, INTO_NUMPY = "Python's hash", "Python's hash, map into NumPy"
 SMALL, WHOLE = f"jaxhash latent, {FEW_BINS:,} bins", "jaxhash latent, dictionary"
 """The hashers that the ratios of the JSON object are about; latents are the fastest to read."""
 TRAINED = "jaxhash sharded, dictionary"
+STUDY = "study's policy, PyTorch"
 LATENCIES = (1, 10, 100, 1_000)
 
 
+Run = Callable[[Any], Any]
+Timings = dict[tuple[str, str], list[float]]
+"""By name and form of the words."""
+
+
 @dataclass(frozen=True)
-class Config:
+class Config(harness.Options):
     """Measure the throughput of neural hash functions against Python's hash."""
 
-    quick: bool = False
-    """Fewer rounds, batch sizes and words for PyTorch: under two minutes on 2 cores, and less exact."""
-    json: bool = False
-    """Print one JSON object as the last line of standard output."""
     words: int = 300_000
     """Words hashed in a round, drawn from the dictionary."""
     dictionary: int | None = None
@@ -71,130 +67,128 @@ class Config:
     """Folder for the figure."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of the table."""
-
-    name: str
-    form: str
-    run: Callable[[Any], Any]
-    share: float = 1.0
-    """Part of the words that a run takes."""
-
-    def taken(self, words: int) -> int:
-        """How many of so many words that is."""
-        return max(round(self.share * words), 1)
-
-
 def main(config: Config) -> None:
     """Run the benchmark and print it."""
-    console = Console(stderr=True)
-
-    def say(text: str) -> None:
-        console.print(f"{text:70}", end="\r", highlight=False)
-
     all_words, source = dictionary()
     all_words = all_words[: config.dictionary]
     words = random.Random(0).sample(all_words, min(config.words, len(all_words)))
-    say(f"fitting {FEW_BINS:,} and {len(all_words):,} keys ...")
+    harness.say(f"fitting {FEW_BINS:,} and {len(all_words):,} keys ...")
     latent = FitConfig(method="latent")
     hashers = {SMALL: fit(words[:FEW_BINS], latent), WHOLE: fit(all_words, latent), TRAINED: fit(all_words)}
     # As wide as fingerprints read, 4 characters at a time; any width will do, and takes longer on the device.
-    text, tokens = fresh(words), tokenize(words, -(-max(len(word.encode()) for word in words) // 4) * 4)
-    hashed_before = in_order(text)
+    tokens = tokenize(words, -(-max(len(word.encode()) for word in words) // 4) * 4)
     on_device = Tokens(*map(jnp.asarray, tokens))
-    inputs: dict[str, Callable[[], Any]] = {
-        IN_ORDER: lambda: in_order(text),
-        AT_RANDOM: lambda: at_random(text),
+    table = {word: i for i, word in enumerate(all_words)}
+    compile_seconds = {name: _first_call(hasher, words) for name, hasher in hashers.items()}
+    harness.say("preparing the peers ...")
+    runs, phobic_bits, missing = _runs(hashers, table, words, all_words, config)
+    in_order, at_random = renewed(words)
+    hashed_before, few = in_order(), _few(words, config.quick)
+    given: dict[str, Callable[[], Any]] = {
+        IN_ORDER: in_order,
+        AT_RANDOM: at_random,
         CACHED: lambda: hashed_before,
         TOKENS: lambda: tokens,
         DEVICE: lambda: on_device,
     }
-    table = {word: i for i, word in enumerate(all_words)}
-    compile_seconds = {name: _first_call(hasher, words) for name, hasher in hashers.items()}
-    say("preparing the peers ...")
-    rows, notes, phobic_bits = _rows(hashers, table, words, all_words, config)
-    seconds = _measure(rows, inputs, 3 if config.quick else 11, say)
-    ns: dict[str, dict[str, float]] = {}
-    for row in rows:
-        middle = float(np.median(seconds[row.name][row.form]))
-        ns.setdefault(row.name, {})[row.form] = 1e9 * middle / row.taken(len(words))
-    ratios = {name: {form: _baseline(ns, form) / took for form, took in forms.items()} for name, forms in ns.items()}
+    works = {(name, form): harness.Work(run, given[form]) for (name, form), run in runs.items()}
+    if (STUDY, IN_ORDER) in works:
+        works[STUDY, IN_ORDER] = harness.Work(runs[STUDY, IN_ORDER], lambda: in_order()[:few])
+    seconds, _ = harness.interleaved(works, 3 if config.quick else 11, warm_up=True, keep=False)
     sizes = sorted(hash_sizes.SIZES if config.quick else hash_sizes.SIZES + hash_sizes.MORE_SIZES)
     sizes = [size for size in sizes if size <= config.largest_batch]
-    by_size = hash_sizes.measure(hashers[WHOLE], words, table, sizes, 3 if config.quick else 7, say)
-    figure = hash_sizes.figure(by_size, f"{len(all_words):,} words ({source}), {machine.describe()['device']}")
+    by_size = hash_sizes.measure(hashers[WHOLE], words, table, sizes, 3 if config.quick else 7)
+    title = f"{len(all_words):,} words ({source}), {jax.devices()[0].device_kind}"
     config.out.mkdir(parents=True, exist_ok=True)
-    style.save(figure, config.out / "throughput.png")
-    say("measuring the machine's ceilings ...")
-
-    def ours(form: str) -> float:
-        """The worse of the two hashers."""
-        return min(ratios[name][form] for name in (SMALL, WHOLE))
-
-    result: dict[str, Any] = {
-        "end_to_end_vs_python_hash": min(ours(IN_ORDER), ours(AT_RANDOM)),
-        "tokenised_vs_python_hash": ours(TOKENS),
-        "device_vs_python_hash": ours(DEVICE),
-        "end_to_end_vs_cached_python_hash": ours(CACHED),
-        "ns_per_word": ns,
-        "ratios_to_python_hash": ratios,
-        "latency_seconds": {
-            name: {size: float(np.median(of_size[size])) for size in LATENCIES if size in of_size}
-            for name, of_size in by_size.items()
-        },
+    style.save(hash_sizes.figure(by_size, title), config.out / "throughput.png")
+    harness.say("measuring the machine's ceilings ...")
+    result = figures(seconds, {name: few if name == STUDY else len(words) for name, _ in seconds}, by_size) | {
         "compile_seconds": compile_seconds,
-        "bits_per_key": {name: h.bits_per_key for name, h in hashers.items()} | phobic_bits,
+        "bits_per_key": {name: hasher.bits_per_key for name, hasher in hashers.items()} | phobic_bits,
         "agreement": _agreement(hashers, words, tokens, on_device),
-        "skipped": notes,
-        "seconds": seconds,
-        "words_a_run": {row.name: row.taken(len(words)) for row in rows},
-        "seconds_by_batch_size": by_size,
-        "ceilings": {"copy_bytes_per_second": machine.copy_rate(), "integer_ops_per_second": machine.integer_rate()},
+        "skipped": missing,
+        "ceilings": {
+            "copy_bytes_per_second": harness.rate(harness.copies()),
+            "integer_ops_per_second": harness.rate(harness.integer_operations()),
+        },
         "data": source,
         "dictionary": len(all_words),
         "words": len(words),
         "characters_a_token": tokens.characters.shape[1],
-        "quick": config.quick,
-        "machine": machine.describe("numpy", "torch", "xxhash", "phobic"),
     }
-    _print(result, rows, config)
-    if config.json:
-        sys.stdout.write(json.dumps(result) + "\n")
+    _print(result, config)
+    harness.finish("hash_throughput", config, result, "torch", "xxhash", "phobic")
 
 
-def _rows(
+def figures(seconds: Timings, words: dict[str, int], by_size: dict[str, dict[int, list[float]]]) -> dict[str, Any]:
+    """Nanoseconds a word and how many times as fast as Python's hash that is.
+
+    Args:
+        seconds: of every run.
+        words: hashed in a run, by name.
+        by_size: seconds a call, by way and keys in a call.
+    """
+    ns: dict[str, dict[str, float]] = {}
+    for (name, form), took in harness.medians(seconds).items():
+        ns.setdefault(name, {})[form] = 1e9 * took / words[name]
+    python = ns[PYTHON]
+    # Tokens against words in whichever order is faster for Python.
+    python |= dict.fromkeys((TOKENS, DEVICE), min(python[IN_ORDER], python[AT_RANDOM]))
+    ratios = {name: {form: python[form] / took for form, took in forms.items()} for name, forms in ns.items()}
+    for form in (TOKENS, DEVICE):
+        del python[form], ratios[PYTHON][form]
+    # The worse of the two hashers.
+    ours = {form: min(ratios[name][form] for name in (SMALL, WHOLE)) for form in ratios[SMALL]}
+    nested: dict[str, dict[str, list[float]]] = {}
+    for (name, form), some in seconds.items():
+        nested.setdefault(name, {})[form] = some
+    return {
+        "end_to_end_vs_python_hash": min(ours[IN_ORDER], ours[AT_RANDOM]),
+        "tokenised_vs_python_hash": ours[TOKENS],
+        "device_vs_python_hash": ours[DEVICE],
+        "end_to_end_vs_cached_python_hash": ours[CACHED],
+        "ns_per_word": ns,
+        "ratios_to_python_hash": ratios,
+        "spread": {f"{name}, {form}": spread for (name, form), spread in harness.spreads(seconds).items()},
+        "latency_seconds": {
+            name: {size: float(np.median(of_size[size])) for size in LATENCIES if size in of_size}
+            for name, of_size in by_size.items()
+        },
+        "seconds": nested,
+        "words_a_run": words,
+        "seconds_by_batch_size": by_size,
+    }
+
+
+def _runs(
     hashers: dict[str, Hasher], table: dict[str, int], words: list[str], all_words: list[str], config: Config
-) -> tuple[list[Row], list[str], dict[str, float]]:
-    """What is measured, notes on what is not, and the size of the compiled perfect hash."""
-    rows = [
-        Row(PYTHON, form, lambda some: [hash(w) % FEW_BINS for w in some]) for form in (IN_ORDER, AT_RANDOM, CACHED)
+) -> tuple[dict[tuple[str, str], Run], dict[str, float], list[str]]:
+    """What is measured by name and form, the size of the compiled perfect hash, and which peers are missing."""
+    either, each = (IN_ORDER, AT_RANDOM), (IN_ORDER, AT_RANDOM, CACHED)
+    table_of: list[tuple[str, tuple[str, ...], Run]] = [
+        (PYTHON, each, lambda some: [hash(w) % FEW_BINS for w in some]),
+        (INTO_NUMPY, either, lambda some: np.fromiter(map(hash, some), np.int64, len(some)) % FEW_BINS),
+        ("dict look-up", each, lambda some: [table[w] for w in some]),
     ]
-    into_array = f"{PYTHON}, map into NumPy"
-    rows += [
-        Row(into_array, form, lambda some: np.fromiter(map(hash, some), np.int64, len(some)) % FEW_BINS)
-        for form in (IN_ORDER, AT_RANDOM)
-    ]
-    rows += [Row("dict look-up", form, lambda some: [table[w] for w in some]) for form in (IN_ORDER, AT_RANDOM, CACHED)]
-    notes, bits = [], {}
+    bits, missing = {}, []
     if config.peers:
-        if (xxhash := hash_peers.xxhash_loop(FEW_BINS)) is not None:
-            rows += [Row("xxhash", form, xxhash) for form in (IN_ORDER, AT_RANDOM)]
         width = max(len(word.encode()) for word in words)
         of_all = [word for word in all_words if len(word.encode()) <= width]
-        if (phobic := hash_peers.phobic(all_words, tokenize(of_all, width))) is not None:
-            rows += [Row("phobic (in C)", form, phobic.of_words) for form in (IN_ORDER, AT_RANDOM)]
-            rows.append(Row("phobic (in C)", TOKENS, phobic.of_tokens))
-            bits["phobic (in C)"] = phobic.bits_per_key
-        share = 1 / 30 if config.quick else 1 / 10
-        if (study := hash_peers.study_policy(all_words, FEW_BINS)) is not None:
-            rows.append(Row("study's policy, PyTorch", IN_ORDER, study, share))
-        missing = {"xxhash": xxhash, "phobic": phobic, "torch": study}
-        notes = [f"{name} is not installed and was left out" for name, peer in missing.items() if peer is None]
+        xxhash, study = hash_peers.xxhash_loop(FEW_BINS), hash_peers.study_policy(all_words, FEW_BINS)
+        phobic = hash_peers.phobic(all_words, tokenize(of_all, width))
+        if xxhash is not None:
+            table_of.append(("xxhash", either, xxhash))
+        if phobic is not None:
+            of_words, of_tokens, bits["phobic (in C)"] = phobic
+            table_of += [("phobic (in C)", either, of_words), ("phobic (in C)", (TOKENS,), of_tokens)]
+        if study is not None:
+            table_of.append((STUDY, (IN_ORDER,), study))
+        peers = {"xxhash": xxhash, "phobic": phobic, "torch": study}
+        missing = [f"{name} is not installed and was left out" for name, peer in peers.items() if peer is None]
     for name, hasher in hashers.items():
-        rows += [Row(name, form, partial(_on_host, hasher)) for form in (IN_ORDER, AT_RANDOM, CACHED, TOKENS)]
-        rows.append(Row(name, DEVICE, partial(_on_device, hasher)))
-    return rows, notes, bits
+        table_of.append((name, (*each, TOKENS), partial(_on_host, hasher)))
+        table_of.append((name, (DEVICE,), partial(_on_device, hasher)))
+    return {(name, form): run for name, forms, run in table_of for form in forms}, bits, missing
 
 
 def _on_host(hasher: Hasher, keys: list[str] | Tokens) -> np.ndarray:
@@ -205,44 +199,16 @@ def _on_device(hasher: Hasher, keys: Tokens) -> jax.Array:
     return jax.block_until_ready(hasher(keys))
 
 
+def _few(words: list[str], quick: bool) -> int:
+    """How many words the study's policy gets: it takes some hundred times as long as the others."""
+    return max(len(words) // (30 if quick else 10), 1)
+
+
 def _first_call(hasher: Hasher, words: list[str]) -> float:
     """Seconds that the first call of a process takes beyond the next: tracing, compiling, loading."""
     jax.clear_caches()
-    took = []
-    for _ in range(3):
-        start = time.perf_counter()
-        np.asarray(hasher(words))
-        took.append(time.perf_counter() - start)
-    return took[0] - min(took[1:])
-
-
-def _measure(
-    rows: list[Row], inputs: dict[str, Callable[[], Any]], rounds: int, say: Callable[[str], None]
-) -> dict[str, dict[str, list[float]]]:
-    """Seconds of every run; in each round every row has its turn, and new words where it wants them."""
-    seconds: dict[str, dict[str, list[float]]] = {}
-    for number in range(-1, rounds):
-        for row in rows:
-            say(f"round {number + 1} of {rounds}: {row.name}, {row.form}")
-            given = inputs[row.form]()
-            if row.share < 1:
-                given = given[: row.taken(len(given))]
-            # As timeit does: a collection belongs to no row.
-            gc.disable()
-            start = time.perf_counter()
-            answer = row.run(given)
-            took = time.perf_counter() - start
-            gc.enable()
-            del answer, given
-            if number >= 0:  # the round before the first warms up
-                seconds.setdefault(row.name, {}).setdefault(row.form, []).append(took)
-    return seconds
-
-
-def _baseline(ns: dict[str, dict[str, float]], form: str) -> float:
-    """Python's hash of words of this form; for tokens, of new words in whichever order is faster."""
-    python = ns[PYTHON]
-    return python[form] if form in python else min(python[IN_ORDER], python[AT_RANDOM])
+    first, *others = (harness.timed(lambda: np.asarray(hasher(words)))[0] for _ in range(3))
+    return first - min(others)
 
 
 def _agreement(hashers: dict[str, Hasher], words: list[str], tokens: Tokens, on_device: Tokens) -> list[str]:
@@ -261,39 +227,36 @@ def _agreement(hashers: dict[str, Hasher], words: list[str], tokens: Tokens, on_
     return sentences
 
 
-def _print(result: dict[str, Any], rows: list[Row], config: Config) -> None:
-    title = f"{result['words']:,} words of {result['dictionary']:,} ({result['data']})"
-    table = Table(title=title)
-    for column in ("", "words", "million/s", "ns a word", "against Python's hash"):
-        table.add_column(column, justify="left" if column in ("", "words") else "right")
-    previous = ""
-    for row in rows:
-        if row.name != previous:
-            table.add_section()
-        ns, ratio = result["ns_per_word"][row.name][row.form], result["ratios_to_python_hash"][row.name][row.form]
-        shown = "" if row.name == PYTHON else f"{ratio:.2f}x" if ratio >= 0.1 else f"1/{1 / ratio:.0f}"
-        table.add_row(row.name if row.name != previous else "", row.form, f"{1e3 / ns:,.2f}", f"{ns:,.1f}", shown)
-        previous = row.name
-    batches = Table(title="Microseconds a call")
-    batches.add_column("keys in a call", justify="right")
-    latency = result["latency_seconds"]
-    for name in latency:
-        batches.add_column(name, justify="right")
-    for size in latency[hash_sizes.PYTHON]:
-        batches.add_row(f"{size:,}", *(f"{1e6 * of_size[size]:,.1f}" for of_size in latency.values()))
-    out = Console(width=110)
-    out.print(table)
-    out.print(batches)
-    for sentence in (*result["agreement"], *result["skipped"]):
-        out.print(f"- {sentence}")
-    for name, took in result["compile_seconds"].items():
-        out.print(f"- {name}: the first call takes {took:.2f} s more; not in these times")
-    ceilings = result["ceilings"]
-    out.print(
-        f"- ceilings: {ceilings['copy_bytes_per_second'] / 1e9:,.1f} GB/s copied (read + written), "
-        f"{ceilings['integer_ops_per_second'] / 1e9:,.0f} G integer operations/s"
+def _print(result: dict[str, Any], config: Config) -> None:
+    rows, ratios = [], result["ratios_to_python_hash"]
+    for name, forms in result["ns_per_word"].items():
+        for form, ns in forms.items():
+            ratio, spread = ratios[name][form], result["spread"][f"{name}, {form}"]
+            shown = "" if name == PYTHON else f"{ratio:.2f}x" if ratio >= 0.1 else f"1/{1 / ratio:.0f}"
+            rows.append((name, form, f"{1e3 / ns:,.2f}", f"{ns:,.1f}", f"{spread:.0%}", shown))
+    harness.show(
+        f"{result['words']:,} words of {result['dictionary']:,} ({result['data']})",
+        ("", "words", "million/s", "ns a word", "spread", "against Python's hash"),
+        rows,
     )
-    out.print(f"- throughput against batch size: {config.out / 'throughput.png'}")
+    latency, ceilings = result["latency_seconds"], result["ceilings"]
+    harness.show(
+        "Microseconds a call",
+        ("keys in a call", *latency),
+        [
+            (f"{size:,}", *(f"{1e6 * of_size[size]:,.1f}" for of_size in latency.values()))
+            for size in latency[hash_sizes.PYTHON]
+        ],
+        *result["agreement"],
+        *result["skipped"],
+        *(
+            f"{name}: the first call takes {took:.2f} s more; not in these times"
+            for name, took in result["compile_seconds"].items()
+        ),
+        f"ceilings: {ceilings['copy_bytes_per_second'] / 1e9:,.1f} GB/s copied (read + written), "
+        f"{ceilings['integer_ops_per_second'] / 1e9:,.0f} G integer operations/s",
+        f"throughput against batch size: {config.out / 'throughput.png'}",
+    )
 
 
 if __name__ == "__main__":

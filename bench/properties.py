@@ -1,16 +1,13 @@
 """Are the encoding properties of a model measured faster here than with scikit-learn and FAISS?
 
 Trains one 100-unit network on MNIST, and measures everything the study measures of its 48,000 + 10,000 codes: with
-`jaxhash.codes.properties.measure`, with scikit-learn as the study's authors call it, and the nearest neighbours with FAISS
-besides, turn by turn in one run. Prints seconds and ratios, and whether the answers agree.
+jaxhash, with scikit-learn as the study's authors call it, and the nearest neighbours with FAISS besides, turn by turn
+in one run. Prints seconds and ratios, and whether the answers agree.
 
     python -m bench.properties            # about 3 minutes on 2 cores
     python -m bench.properties --quick    # a quarter of the codes: under a minute
 """
 
-import json
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,16 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
 
-from bench import machine
-from bench.mnist import load_or_imitate
-from jaxhash.codes.code import pack, redundancy_ratio
-from jaxhash.codes.kmeans import kmeans
-from jaxhash.codes.knn import knn_predict, nearest
-from jaxhash.codes.logistic import fit, predict
-from jaxhash.codes.properties import NEIGHBOURS, RESTARTS, measure
+from bench import harness
+from bench.data import mnist
+from jaxhash.codes import Code, kmeans, knn, logistic, measure, nearest, redundancy
+from jaxhash.codes.properties import NEIGHBOURS, RESTARTS
 from jaxhash.data import Dataset
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.training.evaluate import make_evaluate
@@ -40,13 +32,9 @@ KEY = jax.random.key(0)
 
 
 @dataclass(frozen=True)
-class Config:
-    """Measure the encoding properties of one model against scikit-learn and FAISS."""
+class Config(harness.Options):
+    """Measure the encoding properties of one model; --quick: on a quarter of its codes."""
 
-    quick: bool = False
-    """A quarter of the codes and one round: under a minute on 2 cores, and less exact."""
-    json: bool = False
-    """Print one JSON object as the last line of standard output."""
     data_dir: str | None = None
     """Where mnist/ is looked up (default: JAXHASH_DATA_DIR); without it, random pixels of the same shape serve."""
     width: int = 100
@@ -62,74 +50,67 @@ class Codes:
     test: np.ndarray
     train_labels: np.ndarray
     test_labels: np.ndarray
-    train_words: jax.Array
-    test_words: jax.Array
+    train_code: Code
+    test_code: Code
 
 
 def main(config: Config) -> None:
     """Run the benchmark and print it."""
-    console = Console(stderr=True)
-    data, source = load_or_imitate(config.data_dir)
-    console.print(f"training a network of {config.width} units on {source} ...")
+    data, source = mnist(config.data_dir)
+    harness.say(f"training a network of {config.width} units on {source} ...")
     codes = _codes(data, config)
     ours, theirs = _ours(codes), _scikit_learn(codes)
-    faiss_search = _faiss(codes)
-    start = time.perf_counter()
-    answers = {name: run() for name, run in ours.items()}
-    compile_seconds = time.perf_counter() - start
-    peer_answers: dict[str, Any] = {}
-    seconds: dict[str, list[float]] = {}
-    rounds = 1 if config.quick else 3
-    for number in range(rounds):
-        for name in ours:
-            console.print(f"round {number + 1} of {rounds}: {name:30}", end="\r")
-            # The short ones several times, and in between the long ones, so that all see the same machine.
-            for _ in range(3):
-                _timed(seconds, f"jaxhash {name}", ours[name])
-            if name == "9-NN":
-                for _ in range(3):
-                    peer_answers["FAISS"] = _timed(seconds, "FAISS 9-NN", faiss_search)
-            if name in theirs:
-                peer_answers[name] = _timed(seconds, f"scikit-learn {name}", theirs[name])
-    middle = {name: float(np.median(s)) for name, s in seconds.items()}
-    peer_total = sum(middle[f"scikit-learn {name}"] for name in theirs)
-    result: dict[str, Any] = {
-        "ratio_vs_sklearn": peer_total / middle["jaxhash all together"],
-        "knn_vs_faiss": middle["FAISS 9-NN"] / middle["jaxhash 9-NN"],
-        "ratios": {name: middle[f"scikit-learn {name}"] / middle[f"jaxhash {name}"] for name in theirs},
-        "compile_seconds": compile_seconds - sum(middle[f"jaxhash {name}"] for name in ours),
-        "agreement": _agreement(codes, answers, peer_answers),
-        "seconds": seconds,
+    first, answers = harness.interleaved(ours, 1)
+    works: dict[str, harness.Timed] = {}
+    for name, run in ours.items():
+        # The short ones several times, and in between the long ones, so that all see the same machine.
+        works[f"jaxhash {name}"] = harness.Work(run, times=3)
+        if name == "9-NN" and (search := _faiss(codes)) is not None:
+            works["FAISS 9-NN"] = harness.Work(search, times=3)
+        if name in theirs:
+            works[f"scikit-learn {name}"] = theirs[name]
+    seconds, latest = harness.interleaved(works, 1 if config.quick else 3)
+    result = figures(first, seconds) | {
+        "agreement": _agreement(codes, answers, latest),
         "data": source,
         "codes": [len(codes.train), len(codes.test)],
         "bits": config.width,
-        "quick": config.quick,
-        "machine": machine.describe("scikit-learn", "faiss-cpu"),
     }
-
-    table = Table(title=f"{len(codes.train):,} + {len(codes.test):,} codes of {config.width} bits ({source})")
-    for column in ("", "jaxhash", "scikit-learn", "ratio", "FAISS", "ratio"):
-        table.add_column(column, justify="right" if column else "left")
-    for name in theirs:
-        mine, peer = middle[f"jaxhash {name}"], middle[f"scikit-learn {name}"]
-        more = (f"{middle['FAISS 9-NN']:.2f} s", f"{result['knn_vs_faiss']:.2f}x") if name == "9-NN" else ("", "")
-        table.add_row(name, f"{mine:.3f} s", f"{peer:.2f} s", f"{peer / mine:.0f}x", *more)
-    together = middle["jaxhash all together"]
-    table.add_row("all together", f"{together:.3f} s", f"{peer_total:.2f} s", f"{peer_total / together:.0f}x", "", "")
-    out = Console(width=100)
-    out.print(table)
-    for sentence in result["agreement"]:
-        out.print(f"- {sentence}")
-    out.print(f"Compiling took {result['compile_seconds']:.1f} s and is not in these times.")
-    if config.json:
-        sys.stdout.write(json.dumps(result) + "\n")
+    middle, faiss = result["median_seconds"], result["knn_vs_faiss"]
+    rows = []
+    for name, ratio in (result["ratios"] | {"all together": result["ratio_vs_sklearn"]}).items():
+        mine = middle[f"jaxhash {name}"]
+        more = (f"{faiss * mine:.2f} s", f"{faiss:.2f}x") if name == "9-NN" and faiss else ("", "")
+        rows.append((name, f"{mine:.3f} s", f"{ratio * mine:.2f} s", f"{ratio:.0f}x", *more))
+    harness.show(
+        f"{len(codes.train):,} + {len(codes.test):,} codes of {config.width} bits ({source})",
+        ("", "jaxhash", "scikit-learn", "ratio", "FAISS", "ratio"),
+        rows,
+        *result["agreement"],
+        f"compiling took {result['compile_seconds']:.1f} s and is not in these times",
+    )
+    harness.finish("properties", config, result, "scikit-learn", "faiss-cpu")
 
 
-def _timed(seconds: dict[str, list[float]], name: str, run: Callable[[], Any]) -> Any:
-    start = time.perf_counter()
-    answer = run()
-    seconds.setdefault(name, []).append(time.perf_counter() - start)
-    return answer
+def figures(first: dict[str, list[float]], seconds: dict[str, list[float]]) -> dict[str, Any]:
+    """The ratios.
+
+    Args:
+        first: seconds of each of our parts when it was run for the first time, and so compiled.
+        seconds: of ours and the peers', afterwards.
+    """
+    middle = harness.medians(seconds)
+    peer = {name: middle[f"scikit-learn {name}"] for name in first if f"scikit-learn {name}" in middle}
+    faiss = middle.get("FAISS 9-NN")
+    return {
+        "ratio_vs_sklearn": sum(peer.values()) / middle["jaxhash all together"],
+        "knn_vs_faiss": faiss and faiss / middle["jaxhash 9-NN"],
+        "ratios": {name: took / middle[f"jaxhash {name}"] for name, took in peer.items()},
+        "compile_seconds": sum(took - middle[f"jaxhash {name}"] for name, (took,) in first.items()),
+        "median_seconds": middle,
+        "spread": harness.spreads(seconds),
+        "seconds": seconds,
+    }
 
 
 def _codes(data: Dataset, config: Config) -> Codes:
@@ -156,21 +137,21 @@ def _codes(data: Dataset, config: Config) -> Codes:
         test_bits,
         data.y_train[: len(train_bits)],
         data.y_test[: len(test_bits)],
-        pack(jnp.asarray(train_bits)),
-        pack(jnp.asarray(test_bits)),
+        Code.of(train_bits),
+        Code.of(test_bits),
     )
 
 
 def _ours(codes: Codes) -> dict[str, Callable[[], Any]]:
     train_labels, test_labels = jnp.asarray(codes.train_labels), jnp.asarray(codes.test_labels)
-    train, test = codes.train_words, codes.test_words
+    train, test = codes.train_code, codes.test_code
     return {
-        "distinct codes": lambda: (redundancy_ratio(train), redundancy_ratio(test)),
+        "distinct codes": lambda: (redundancy(train), redundancy(test)),
         "K-Means, training codes": lambda: float(kmeans(KEY, train, 10, restarts=RESTARTS).inertia),
         "K-Means, test codes": lambda: float(kmeans(KEY, test, 10, restarts=RESTARTS).inertia),
-        "9-NN": lambda: np.asarray(knn_predict(train, train_labels, test, k=NEIGHBOURS, num_classes=10)),
-        "logistic regression": lambda: np.asarray(predict(fit(train, train_labels, num_classes=10), test)),
-        "all together": lambda: measure(KEY, train, train_labels, test, test_labels, num_classes=10),
+        "9-NN": lambda: np.asarray(knn(train, train_labels, test, k=NEIGHBOURS, num_classes=10)),
+        "logistic regression": lambda: np.asarray(logistic(train, train_labels, test, num_classes=10)),
+        "all together": lambda: measure(train, train_labels, test, test_labels, key=KEY, num_classes=10),
     }
 
 
@@ -204,14 +185,13 @@ def _scikit_learn(codes: Codes) -> dict[str, Callable[[], Any]]:
     }
 
 
-def _faiss(codes: Codes) -> Callable[[], np.ndarray]:
+def _faiss(codes: Codes) -> Callable[[], np.ndarray] | None:
     """Exact search on packed bytes, all cores; building the index is part of the time, as it is in ours."""
-    import faiss
-
-    def packed(words: jax.Array) -> np.ndarray:
-        return np.ascontiguousarray(np.asarray(words)).view(np.uint8)
-
-    train, test = packed(codes.train_words), packed(codes.test_words)
+    if (faiss := harness.peer("faiss")) is None:
+        return None
+    train, test = (
+        np.ascontiguousarray(words).view(np.uint8) for words in (codes.train_code.words, codes.test_code.words)
+    )
 
     def search() -> np.ndarray:
         index = faiss.IndexBinaryFlat(train.shape[1] * 8)
@@ -221,21 +201,23 @@ def _faiss(codes: Codes) -> Callable[[], np.ndarray]:
     return search
 
 
-def _agreement(codes: Codes, ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+def _agreement(codes: Codes, ours: dict[str, Any], latest: dict[str, Any]) -> list[str]:
     """What the peers' answers say of ours, in sentences."""
-    same_ratios = ours["distinct codes"] == tuple(np.float64(r) for r in theirs["distinct codes"])
+    theirs = {name: latest[f"scikit-learn {name}"] for name in ours if f"scikit-learn {name}" in latest}
     off = max(abs(a - b) for a, b in zip(ours["distinct codes"], theirs["distinct codes"], strict=True))
-    distances = np.asarray(nearest(codes.train_words, codes.test_words, k=NEIGHBOURS)[0])
-    wrong = int((distances != theirs["FAISS"]).sum())
-    labels = codes.test_labels
-    sentences = [
-        f"redundancy ratios equal NumPy's{'' if same_ratios else f' to {off:.1e}'}",
-        f"{wrong} of {distances.size:,} neighbour distances differ from FAISS'",
+    sentences = [f"redundancy ratios equal NumPy's{f' to {off:.1e}' if off else ''}"]
+    if "FAISS 9-NN" in latest:
+        distances = np.asarray(nearest(codes.train_code, codes.test_code, k=NEIGHBOURS)[0])
+        wrong = int((distances != latest["FAISS 9-NN"]).sum())
+        sentences.append(f"{wrong} of {distances.size:,} neighbour distances differ from FAISS'")
+    (knn, other_knn), (logistic, other_logistic) = (
+        [(answers[name] == codes.test_labels).mean() for answers in (ours, theirs)]
+        for name in ("9-NN", "logistic regression")
+    )
+    sentences += [
         f"9-NN predicts {(ours['9-NN'] == theirs['9-NN']).mean():.2%} of the test examples as scikit-learn does "
-        f"(accuracy {(ours['9-NN'] == labels).mean():.4f} and {(theirs['9-NN'] == labels).mean():.4f}; "
-        "they settle ties among neighbours differently)",
-        f"logistic regression: accuracy {(ours['logistic regression'] == labels).mean():.4f} and "
-        f"{(theirs['logistic regression'] == labels).mean():.4f}",
+        f"(accuracy {knn:.4f} and {other_knn:.4f}; they settle ties among neighbours differently)",
+        f"logistic regression: accuracy {logistic:.4f} and {other_logistic:.4f}",
     ]
     for name in ("K-Means, training codes", "K-Means, test codes"):
         sentences.append(f"{name}: inertia {ours[name] / theirs[name] - 1:+.2%} against scikit-learn's")

@@ -11,7 +11,6 @@ docs/cluster.md has the figures, `BOUNDS` what a test holds them to (tests/test_
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m bench.rounding --split
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from rich.console import Console
 
+from bench import harness
 from jaxhash.runtime.devices import Place, gather
-from jaxhash.sweeps import run
-from jaxhash.sweeps import task as tasks
+from jaxhash.sweeps import inputs, programs
+from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.sweeps.folder import Task
-from jaxhash.sweeps.run import SweepConfig
 from jaxhash.training.mlp import TrainConfig, TrainState
 from jaxhash.training.population import Block
 
@@ -52,7 +50,7 @@ their properties. About two to ten times the most that was measured."""
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(harness.Options):
     """Train models twice, the same but for rounding, and compare them."""
 
     dataset: str = "digits"
@@ -71,31 +69,26 @@ class Config:
     """Compare one device with all of them, instead of weights with moved ones."""
     data_dir: Path | None = None
     """Where dataset files are looked up first (default: JAXHASH_DATA_DIR)."""
-    json: bool = False
-    """Print one JSON object as the last line of standard output."""
 
 
 def main(config: Config) -> None:
     """Compare, and print how far apart they are."""
-    console = Console(stderr=True)
     devices = tuple(jax.devices())
     one = Place(devices[:1])
-    console.print("as it is ...")
+    harness.say("as it is ...")
     first = trained(config, one)
     if config.split:
         others = {f"{len(devices)} devices": trained(config, Place(devices))}
     else:
         others = {}
         for name, relative in ROUNDING.items():
-            console.print(f"moved by a unit in the last place of {name} ...")
+            harness.say(f"moved by a unit in the last place of {name} ...")
             others[name] = trained(config, one, relative)
     found = {name: apart(first, other) for name, other in others.items()}
     found["another repeat"] = apart(first, [seen.next_repeat() for seen in first])
     for name, rows in found.items():
-        for row in rows:
-            print(f"{name:16}", *(f"{what} {value:.3g}" for what, value in row.items()), sep="  ")
-    if config.json:
-        print(json.dumps(found))
+        harness.show(name, list(rows[0]), [[f"{value:.3g}" for value in row.values()] for row in rows])
+    harness.finish("rounding", config, {"apart": found})
 
 
 @dataclass(frozen=True)
@@ -137,29 +130,30 @@ def trained(config: Config, place: Place, relative: float = 0.0) -> list[Seen]:
         repeats=config.repeats,
         train=TrainConfig(epochs=max(config.epochs), batch_size=config.batch_size),
     )
-    data = run.prepare(grid, config.data_dir)
+    data = inputs.prepare(grid, config.data_dir)
     grid.train.steps_per_epoch(len(data.x_train))
     block = Block(grid.widths, grid.model, data.features, data.num_classes)
     task = Task(block, tuple(range(grid.repeats)))
-    programs, there = tasks.programs_of(block, grid.train), tasks.put_on_device(grid, data, place)
-    keys = tasks.repeat_keys(grid, task)
+    there = inputs.put_on_device(grid, data, place)
+    of_block, keys = programs.programs_of(block, grid.train), inputs.repeat_keys(grid, task)
+    y = place.spread(np.stack([inputs.labels(grid, data, repeat) for repeat in task.repeats]))
 
     def begin() -> Any:
-        return _moved(place.spread(programs.init(keys)), relative, 0)
+        return _moved(place.spread(of_block.init(keys)), relative, 0)
 
     def order(epoch: int) -> Any:
-        return tasks.orders(grid, task, keys, epoch, len(data.x_train))
+        return inputs.orders(grid, task, keys, epoch, len(data.x_train))
 
     spread_keys = place.spread(keys)
     one_step = place.spread(order(0)[:, :1])
-    state, _ = programs.epoch(begin(), spread_keys, one_step, there.x, there.y)
-    seen = [_seen(0, grid, task, programs, state, there)]
+    state, _ = of_block.epoch(begin(), spread_keys, one_step, there.x, y)
+    seen = [_seen(0, grid, task, of_block, state, there)]
     state = begin()
     for epoch in range(max(config.epochs)):
-        state, _ = programs.epoch(state, spread_keys, place.spread(order(epoch)), there.x, there.y)
+        state, _ = of_block.epoch(state, spread_keys, place.spread(order(epoch)), there.x, y)
         state = _moved(state, relative, epoch + 1)
         if epoch + 1 in config.epochs:
-            seen.append(_seen(epoch + 1, grid, task, programs, state, there))
+            seen.append(_seen(epoch + 1, grid, task, of_block, state, there))
     return seen
 
 
@@ -211,10 +205,11 @@ def _moved(state: TrainState, relative: float, seed: int) -> TrainState:
     return state._replace(params=jax.tree.map(move, state.params)) if relative else state
 
 
-def _seen(epoch: int, grid: SweepConfig, task: Task, programs: Any, state: Any, there: Any) -> Seen:
-    looked, repeats = tasks.look(task, programs, state, there), len(task.repeats)
+def _seen(epoch: int, grid: SweepConfig, task: Task, of_block: Any, state: Any, there: Any) -> Seen:
+    looked, repeats = programs.evaluate(grid, task, of_block, state, there), len(task.repeats)
     found = [
-        [tasks.numbers_of(grid, task, looked, there, i, m) for m in range(len(grid.widths))] for i in range(repeats)
+        [programs.measured(grid, task, looked, there, i, m, {}) for m in range(len(grid.widths))]
+        for i in range(repeats)
     ]
     names = ("test_accuracy", "train_redundancy", "knn_accuracy", "test_kmeans_accuracy", "logistic_accuracy")
     return Seen(

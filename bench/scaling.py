@@ -15,18 +15,24 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import tyro
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
-from rich.console import Console
-from rich.table import Table
 
-from bench import machine
+from bench import harness
+from jaxhash.hashing.keys.source import KeyFile
+from jaxhash.hashing.perfect.fitting import FitConfig, Progress, fit
 from jaxhash.plots import style
+from jaxhash.runtime import processes as distributed
+from jaxhash.sweeps import engine as sweep
+from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.training.mlp import TrainConfig
 
 SIZES = {
     "models": (1, 4, 16, 64, 256),
@@ -45,40 +51,43 @@ QUICK_SIZES = {
 METHODS = ("sharded", "latent")
 
 
-@dataclass(frozen=True)
-class Config:
-    """Measure how cost grows with models, width and keys."""
+EPOCHS = 20
+BATCH = 64
 
-    quick: bool = False
-    """Small sizes only."""
-    json: bool = False
-    """Print one JSON object as the last line of standard output."""
+
+@dataclass(frozen=True)
+class Config(harness.Options):
+    """Measure how cost grows with models, width, devices, processes and keys; with --quick up to small sizes."""
+
+    case: str | None = None
+    """Measure this one, a JSON object, and print it with its result: what the processes of the benchmark do."""
     out: Path = Path("runs/scaling")
     """Folder for the figure."""
 
 
 def main(config: Config) -> None:
     """Run the benchmark and print it."""
-    console = Console(stderr=True)
-    sizes = QUICK_SIZES if config.quick else SIZES
-    cases: list[dict[str, Any]] = [{"kind": kind, "size": size} for kind in ("models", "width") for size in sizes[kind]]
-    for models_a_device in (None, 4):  # strong and weak scaling
-        cases += [{"kind": "devices", "size": d, "models_a_device": models_a_device} for d in sizes["devices"]]
-    for models_a_process in (None, 8):
-        cases += [{"kind": "processes", "size": p, "models_a_process": models_a_process} for p in sizes["processes"]]
-    cases += [{"kind": "keys", "size": size, "method": method} for method in METHODS for size in sizes["keys"]]
+    if config.case is not None:
+        sys.stdout.write(json.dumps(one_case(json.loads(config.case))) + "\n")
+        return
     results = []
-    for case in cases:
-        console.print(f"{', '.join(f'{name} {value}' for name, value in case.items()):70}", end="\r", highlight=False)
+    for case in cases(QUICK_SIZES if config.quick else SIZES):
+        harness.say(", ".join(f"{name} {value}" for name, value in case.items()))
         results.append(measure(case))
     picture = config.out / "scaling.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     style.save(draw(results), picture)
-    show(results, Console(width=100))
-    sys.stdout.write(f"Figure: {picture}\n")
-    if config.json:
-        found = {"results": results, "quick": config.quick, "machine": machine.describe("numpy")}
-        sys.stdout.write(json.dumps(found) + "\n")
+    show(results, picture)
+    harness.finish("scaling", config, {"results": results})
+
+
+def cases(sizes: dict[str, tuple[int, ...]]) -> list[dict[str, Any]]:
+    """Everything that is measured, each in a process of its own (of `processes`, in several)."""
+    found: list[dict[str, Any]] = [{"kind": kind, "size": size} for kind in ("models", "width") for size in sizes[kind]]
+    for kind, each, share in (("devices", "device", 4), ("processes", "process", 8)):
+        for models in (None, share):  # strong and weak scaling
+            found += [{"kind": kind, "size": size, f"models_a_{each}": models} for size in sizes[kind]]
+    return found + [{"kind": "keys", "size": size, "method": method} for method in METHODS for size in sizes["keys"]]
 
 
 def measure(case: dict[str, Any]) -> dict[str, Any]:
@@ -97,7 +106,7 @@ def measure(case: dict[str, Any]) -> dict[str, Any]:
             told = [{**case, **together, "process": i} for i in range(case["size"])]
         running = [
             subprocess.Popen(
-                [sys.executable, "-m", "bench.scaling_cases", json.dumps(one)],
+                [sys.executable, "-m", "bench.scaling", "--case", json.dumps(one)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -179,24 +188,89 @@ def name(result: dict[str, Any]) -> str:
     return result["kind"]
 
 
-def show(results: list[dict[str, Any]], console: Console) -> None:
+def show(results: list[dict[str, Any]], picture: Path) -> None:
     """The measurements as a table."""
-    table = Table()
-    for column in ("", "size", "seconds", "rate", "peak, GiB", "bits/key"):
-        table.add_column(column, justify="right" if column else "left")
+    rows = []
     for r in results:
-        rate = r["model_steps"] / r["seconds"] if "model_steps" in r else r["size"] / r["seconds"]
-        unit = "model-steps/s" if "model_steps" in r else "keys/s"
+        done, unit = (r["model_steps"], "model-steps/s") if "model_steps" in r else (r["size"], "keys/s")
         bits = f"{r['bits_per_key']:.2f}" if "bits_per_key" in r else ""
-        table.add_row(
-            name(r),
-            f"{r['size']:,}",
-            f"{r['seconds']:.2f}",
-            f"{rate:,.0f} {unit}",
-            f"{r['peak_bytes'] / 2**30:.2f}",
-            bits,
+        rate, peak = f"{done / r['seconds']:,.0f} {unit}", f"{r['peak_bytes'] / 2**30:.2f}"
+        rows.append((name(r), f"{r['size']:,}", f"{r['seconds']:.2f}", rate, peak, bits))
+    harness.show("Scaling", ("", "size", "seconds", "rate", "peak, GiB", "bits/key"), rows, f"figure: {picture}")
+
+
+def train(
+    widths: tuple[int, ...], repeats: int, mesh: str = "auto", group: distributed.Group | None = None, out: str = ""
+) -> dict[str, float]:
+    """A sweep on digits after a first one that compiled its programs."""
+    times = []
+    for seed in (0, 1):
+        config = SweepConfig(widths=widths, repeats=repeats, seed=seed, train=TrainConfig(epochs=EPOCHS, patience=0))
+        with tempfile.TemporaryDirectory() as folder:
+            run = Path(out or folder) / f"run-{seed}"
+            times.append(harness.timed(partial(sweep.run, config, run, mesh=mesh, group=group))[0])
+    steps = len(widths) * repeats * EPOCHS * (len(sweep.prepare(config).x_train) // BATCH)
+    return {"first_seconds": times[0], "seconds": times[1], "model_steps": steps}
+
+
+def models(size: int) -> dict[str, float]:
+    """`size` models of 20 units."""
+    return train((20,), size)
+
+
+def width(size: int) -> dict[str, float]:
+    """Two models of `size` units."""
+    return train((size,), 2)
+
+
+def devices(size: int, models_a_device: int | None) -> dict[str, float]:
+    """16 models of 20 units on `size` devices that XLA makes of the CPU, or so many models on each of them."""
+    return train((20,), 16 if models_a_device is None else models_a_device * size, str(size))
+
+
+def processes(size: int, models_a_process: int | None, process: int, coordinator: str, out: str) -> dict[str, float]:
+    """16 models of 20 units by `size` processes, or so many models for each of them; one of the processes."""
+    group = distributed.join(coordinator, size, process)
+    found = train((20,), 16 if models_a_process is None else models_a_process * size, group=group, out=out)
+    if group is not None:
+        group.leave()
+    return found
+
+
+def keys(size: int, method: str) -> dict[str, float]:
+    """A minimal perfect hash of `size` keys, streamed from a file."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "keys"
+        with file.open("w") as stream:
+            stream.writelines(f"user-{i * 2654435761 % 2**40:x}@example.org\n" for i in range(size))
+        stages: list[Progress] = []
+        seconds, hasher = harness.timed(
+            lambda: fit(KeyFile(file), FitConfig(method=method), stages.append)  # type: ignore[arg-type]
         )
-    console.print(table)
+    return {
+        "seconds": seconds,
+        "read_seconds": max(p.seconds for p in stages if p.stage == "reading"),
+        "check_seconds": stages[-1].seconds - min(p.seconds for p in stages if p.stage == "checking"),
+        "bits_per_key": hasher.bits_per_key,
+        "collisions": hasher.collisions,
+    }
+
+
+CASES: dict[str, Callable[..., dict[str, float]]] = {
+    "models": models,
+    "width": width,
+    "devices": devices,
+    "processes": processes,
+    "keys": keys,
+}
+
+
+def one_case(case: dict[str, Any]) -> dict[str, Any]:
+    """A case with its result and the most memory this process has held."""
+    if case["kind"] != "keys":
+        sweep.one_thread_a_worker()
+    result = CASES[case["kind"]](**{name: value for name, value in case.items() if name != "kind"})
+    return {**case, **result, "peak_bytes": harness.peak_bytes()}
 
 
 if __name__ == "__main__":

@@ -8,10 +8,7 @@ run, and prints model-steps a second and their ratios.
     python -m bench.sweep_training --quick    # under two minutes
 """
 
-import json
 import os
-import sys
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,24 +23,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.table import Table
 
-from bench import machine
-from bench.mnist import load_or_imitate
+from bench import harness
+from bench.data import mnist
+from jaxhash.sweeps.engine import SweepConfig, lanes, one_thread_a_worker, plan
 from jaxhash.sweeps.presets import STUDIES
-from jaxhash.sweeps.run import SweepConfig, lanes, one_thread_a_lane, plan
 from jaxhash.training.mlp import TrainConfig, epoch_order, init_state, make_epoch
+
+OURS, CEILING = "jaxhash", "matrix products"
+PEERS = {"ratio_vs_torch": "PyTorch", "ratio_vs_torch_fused": "PyTorch, fused Adam", "ratio_vs_keras": "Keras fit"}
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(harness.Options):
     """Measure the training throughput of a width sweep against PyTorch and Keras."""
 
-    quick: bool = False
-    """Fewer steps and repetitions: under two minutes on 2 cores, and less exact."""
-    json: bool = False
-    """Print one JSON object as the last line of standard output."""
     data_dir: str | None = None
     """Where mnist/ is looked up (default: JAXHASH_DATA_DIR); without it, random pixels of the same shape serve."""
     repeats: int | None = None
@@ -54,71 +48,81 @@ class Config:
 
 def main(config: Config) -> None:
     """Run the benchmark and print it."""
-    one_thread_a_lane()
-    console = Console(stderr=True)
-    data, source = load_or_imitate(config.data_dir)
-    steps = 100 if config.quick else 300
-    rounds = 3 if config.quick else 5
+    one_thread_a_worker()
+    data, source = mnist(config.data_dir)
+    steps, rounds = (100, 3) if config.quick else (300, 5)
     train = TrainConfig()
     x, y = data.x_train[: steps * train.batch_size], data.y_train[: steps * train.batch_size]
     widths = STUDIES["mnist"].widths
-    on_cpu = jax.devices()[0].platform == "cpu"
-    repeats = config.repeats or (lanes() if on_cpu else 10)
+    repeats = config.repeats or (lanes() if jax.devices()[0].platform == "cpu" else 10)
 
-    console.print(f"{len(widths)} widths, {steps} steps of {train.batch_size} examples, {source}; preparing ...")
+    harness.say(f"{len(widths)} widths, {steps} steps of {train.batch_size} examples, {source}; preparing ...")
     ours, flops, compile_seconds, transfer_seconds = _ours(widths, repeats, train, x, y)
-    runners: dict[str, tuple[Callable[[], None], int]] = {"jaxhash": (ours, repeats * len(widths) * steps)}
-    if config.peers:
-        # One step first, as Keras and we have had theirs; and before TensorFlow is loaded: Triton, which PyTorch's
-        # optimisers load, aborts the process if it finds TensorFlow's LLVM there already.
+    works: dict[str, harness.Timed] = {OURS: ours}
+    # PyTorch first: Triton, which its optimisers load, aborts the process if it finds TensorFlow's LLVM there already.
+    if config.peers and harness.peer("torch"):
+        # One step, as Keras and we have had theirs.
         _torch(widths[:1], train, x[: train.batch_size], y[: train.batch_size], True)
-        runners["PyTorch"] = (partial(_torch, widths, train, x, y, False), len(widths) * steps)
-        runners["PyTorch, fused Adam"] = (partial(_torch, widths, train, x, y, True), len(widths) * steps)
-        runners["Keras fit"] = (_keras(widths, train, x, y), len(widths) * steps)
-    seconds: dict[str, list[float]] = {name: [] for name in runners}
-    peak = [machine.matmul_rate()]
-    for number in range(rounds):
-        for name, (run, _) in runners.items():
-            console.print(f"round {number + 1} of {rounds}: {name}", end="\r")
-            start = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - start)
-        peak.append(machine.matmul_rate())
-    rate = {name: count / float(np.median(seconds[name])) for name, (_, count) in runners.items()}
-    achieved = flops * repeats * steps / float(np.median(seconds["jaxhash"]))
-    result = {
-        "model_steps_per_second": rate["jaxhash"],
-        "ratio_vs_torch": rate["jaxhash"] / rate["PyTorch"] if config.peers else None,
-        "ratio_vs_torch_fused": rate["jaxhash"] / rate["PyTorch, fused Adam"] if config.peers else None,
-        "ratio_vs_keras": rate["jaxhash"] / rate["Keras fit"] if config.peers else None,
-        "fraction_of_matmul_peak": achieved / float(np.median(peak)),
-        "gflops": achieved / 1e9,
-        "matmul_peak_gflops": float(np.median(peak)) / 1e9,
+        works |= {name: partial(_torch, widths, train, x, y, "fused" in name) for name in list(PEERS.values())[:2]}
+    if config.peers and harness.peer("keras"):
+        works["Keras fit"] = _keras(widths, train, x, y)
+    products, amount = harness.matrix_products()
+    works[CEILING] = harness.Work(products, times=3)
+    products()
+    seconds, _ = harness.interleaved(works, rounds)
+    result = figures(seconds, len(widths) * steps, repeats, flops * steps, amount) | {
         "compile_seconds": compile_seconds,
         "transfer_seconds": transfer_seconds,
-        "peers_model_steps_per_second": {name: r for name, r in rate.items() if name != "jaxhash"},
-        "seconds": seconds,
         "data": source,
         "steps": steps,
         "repeats": repeats,
-        "quick": config.quick,
-        "machine": machine.describe("torch", "keras", "tensorflow-cpu"),
     }
-
-    table = Table(title=f"Training {len(widths)} widths side by side ({source})")
-    for column in ("", "model-steps/s", "jaxhash is"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, r in rate.items():
-        table.add_row(name, f"{r:,.0f}", "" if name == "jaxhash" else f"{rate['jaxhash'] / r:.1f}x")
-    out = Console(width=100)
-    out.print(table)
-    out.print(
-        f"{achieved / 1e9:,.0f} GFLOP/s in matrix products, {result['fraction_of_matmul_peak']:.0%} of this machine's "
-        f"{np.median(peak) / 1e9:,.0f} GFLOP/s (2048 x 2048 float32 through JAX). Compiling took "
-        f"{compile_seconds:.1f} s, copying the data to the device {transfer_seconds:.2f} s; neither is in the rates."
+    rates = {OURS: result["model_steps_per_second"], **result["peers_model_steps_per_second"]}
+    harness.show(
+        f"Training {len(widths)} widths side by side ({source})",
+        ("", "model-steps/s", "spread", "jaxhash is"),
+        [
+            (
+                name,
+                f"{rate:,.0f}",
+                f"{result['spread'][name]:.0%}",
+                f"{rates[OURS] / rate:.1f}x" if name != OURS else "",
+            )
+            for name, rate in rates.items()
+        ],
+        f"{result['gflops']:,.0f} GFLOP/s in matrix products, {result['fraction_of_matmul_peak']:.0%} of the "
+        f"{result['matmul_peak_gflops']:,.0f} GFLOP/s of this machine (2048 x 2048 float32 through JAX)",
+        f"not in the rates: compiling, {compile_seconds:.1f} s, and copying to the device, {transfer_seconds:.2f} s",
     )
-    if config.json:
-        sys.stdout.write(json.dumps(result) + "\n")
+    harness.finish("sweep_training", config, result, "torch", "keras", "tensorflow-cpu")
+
+
+def figures(
+    seconds: dict[str, list[float]], model_steps: int, repeats: int, flops: float, product_flops: float
+) -> dict[str, Any]:
+    """Rates and ratios.
+
+    Args:
+        seconds: of ours, the peers and the matrix products.
+        model_steps: of a peer in a run; ours makes `repeats` times as many.
+        repeats: of each width in ours.
+        flops: of one repeat of ours.
+        product_flops: of the matrix products.
+    """
+    middle = harness.medians(seconds)
+    rates = {name: model_steps / took for name, took in middle.items() if name in PEERS.values()}
+    ours = repeats * model_steps / middle[OURS]
+    achieved, peak = repeats * flops / middle[OURS], product_flops / middle[CEILING]
+    return {
+        "model_steps_per_second": ours,
+        **{ratio: ours / rates[name] if name in rates else None for ratio, name in PEERS.items()},
+        "fraction_of_matmul_peak": achieved / peak,
+        "gflops": achieved / 1e9,
+        "matmul_peak_gflops": peak / 1e9,
+        "peers_model_steps_per_second": rates,
+        "spread": harness.spreads(seconds),
+        "seconds": seconds,
+    }
 
 
 def _ours(
@@ -126,22 +130,14 @@ def _ours(
 ) -> tuple[Callable[[], None], int, float, float]:
     """A call that trains one epoch of every model; FLOPs of one step of one repeat; compile and transfer time."""
     config = SweepConfig(dataset="mnist", widths=widths, repeats=repeats, train=train)
-    start = time.perf_counter()
-    on_device = jax.block_until_ready((jnp.asarray(x), jnp.asarray(y)))
-    transfer = time.perf_counter() - start
+    transfer, on_device = harness.timed(lambda: jax.block_until_ready((jnp.asarray(x), jnp.asarray(y))))
     tasks = plan(config, x.shape[1], 10)
-    start = time.perf_counter()
-    states, programs, keys, orders = {}, {}, {}, {}
-    for task in tasks:
-        keys[task] = jnp.stack([config.repeat_key(repeat) for repeat in task.repeats])
-        orders[task] = np.stack([epoch_order(key, 0, len(x), train.batch_size) for key in keys[task]])
-        if task.block not in programs:
-            init = jax.jit(jax.vmap(partial(init_state, task.block)))
-            epoch = jax.jit(jax.vmap(make_epoch(task.block, train), in_axes=(0, 0, 0, None, None)), donate_argnums=0)
-            programs[task.block] = init, epoch
-        states[task] = programs[task.block][0](keys[task])
+    states: dict[Any, Any] = {}
+    programs: dict[Any, Any] = {}
+    keys: dict[Any, jax.Array] = {}
+    orders: dict[Any, np.ndarray] = {}
 
-    def work(task) -> None:  # type: ignore[no-untyped-def]
+    def work(task: Any) -> None:
         states[task], _ = programs[task.block][1](states[task], keys[task], orders[task], *on_device)
         jax.block_until_ready(states[task])
 
@@ -150,10 +146,20 @@ def _ours(
     def run() -> None:
         list(pool.map(work, tasks))
 
-    run()
-    compiled = time.perf_counter() - start
+    def compiled() -> None:
+        for task in tasks:
+            keys[task] = jnp.stack([config.repeat_key(repeat) for repeat in task.repeats])
+            orders[task] = np.stack([epoch_order(key, 0, len(x), train.batch_size) for key in keys[task]])
+            if task.block not in programs:
+                init = jax.jit(jax.vmap(partial(init_state, task.block)))
+                epoch = jax.vmap(make_epoch(task.block, train), in_axes=(0, 0, 0, None, None))
+                programs[task.block] = init, jax.jit(epoch, donate_argnums=0)
+            states[task] = programs[task.block][0](keys[task])
+        run()
+
+    compile_seconds, _ = harness.timed(compiled)
     flops = sum(task.block.flops_per_step(train.batch_size) * len(task.repeats) for task in tasks) // repeats
-    return run, flops, compiled, transfer
+    return run, flops, compile_seconds, transfer
 
 
 def _torch(widths: tuple[int, ...], train: TrainConfig, x: np.ndarray, y: np.ndarray, fused: bool) -> None:

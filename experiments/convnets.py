@@ -34,28 +34,31 @@ from typing import Any, Literal
 import jax
 import numpy as np
 import tyro
+from jaxtyping import Array
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from experiments.rows import write_csv
-from jaxhash.codes import analytics
-from jaxhash.codes.files import CodeFile
+from jaxhash import codes as neural_codes
+from jaxhash.codes import CodeFile
+from jaxhash.codes.properties import SAMPLED_BITS
 from jaxhash.data import load, subset
+from jaxhash.encoding import encode_with_output, reductions
 from jaxhash.models.convnets import NETWORKS, ConvNet, Cost, Variables, as_images, build, cost
 from jaxhash.plots import style
 from jaxhash.runtime import signals
 from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.storage import checkpoint
 from jaxhash.sweeps import folder
-from jaxhash.training import conv_codes
 from jaxhash.training.convnets import ConvTrainConfig, fit
 
-REDUCTIONS: dict[str, Callable[["Config"], conv_codes.Reduce]] = {
-    "every": lambda config: conv_codes.every_position,
-    "channel_sum": lambda config: conv_codes.channel_sums,
-    "sampled": lambda config: conv_codes.sampled_positions(config.positions, config.seed),
+REDUCTIONS: dict[str, Callable[["Config"], reductions.Reduction]] = {
+    "every": lambda config: neural_codes.active,
+    # The sum of a ReLU's outputs over a map is greater than 0 where one of them is.
+    "channel_sum": lambda config: reductions.any_position(),
+    "sampled": lambda config: reductions.sampled_positions(config.positions, jax.random.key(config.seed)),
 }
 ALL = "all layers"
 SECONDS_BETWEEN_LINES = 10
@@ -85,7 +88,7 @@ class Config:
     channel at --positions of its map."""
     positions: int = 16
     """Positions of each map with --reduction sampled."""
-    sampled_bits: int = analytics.SAMPLED_BITS
+    sampled_bits: int = SAMPLED_BITS
     """Bits that K-Means and logistic regression see."""
     seed: int = 0
     """Of everything random."""
@@ -190,7 +193,7 @@ def run(config: Config, out: Path, console: Console, stop: threading.Event) -> N
 
 
 def encode(
-    reduce: conv_codes.Reduce,
+    reduce: reductions.Reduction,
     network: ConvNet,
     variables: Variables,
     images: tuple[np.ndarray, np.ndarray],
@@ -200,11 +203,17 @@ def encode(
     stop: threading.Event,
 ) -> tuple[list[CodeFile], list[float]]:
     """Codes of training and test images in files, and the network's accuracies on them."""
+
+    def logits_of(images: Array) -> Array:
+        result: Any = network.apply(variables, images)
+        return result[0]
+
+    encoder = encode_with_output(logits_of, reduce=reduce)
     files, accuracies = [], []
     for name, x, y in zip(("train", "test"), images, labels, strict=True):
         with progress(f"encoding {name}", len(x), console, stop) as told:
             path = out / "codes" / f"{name}.npy"
-            codes, logits = conv_codes.write_codes(path, network, variables, x, reduce, report=told)
+            codes, logits = neural_codes.write(path, encoder, x, callback=told)
         files.append(codes)
         accuracies.append(float((logits.argmax(1) == y).mean()))
     return files, accuracies
@@ -225,10 +234,16 @@ def measure(
     key = stream_key(jax.random.key(config.seed), Stream.MEASURE)
     with progress("measuring layers", len(views) + 1, console, stop) as told:
         for name, (some, others) in {**views, ALL: (train, test)}.items():
-            found = analytics.measure(
-                key, some, labels[0], others, labels[1], num_classes=num_classes, sampled_bits=config.sampled_bits
+            found = neural_codes.measure(
+                some,
+                labels[0],
+                others,
+                labels[1],
+                key=key,
+                num_classes=num_classes,
+                sampled_bits=config.sampled_bits,
             )
-            rows.append({"layer": name, "bits": some.num_bits, **found._asdict()})
+            rows.append({"layer": name, "bits": some.num_bits, **found})
             told(len(rows))
     return rows
 
@@ -338,7 +353,11 @@ def show(rows: list[dict[str, Any]], accuracy: list[float], title: str, out: Pat
     for heading in ("bits", *columns.values()):
         table.add_column(heading, justify="right")
     for row in rows:
-        table.add_row(row["layer"], f"{row['bits']:,}", *(f"{row[name]:.3f}" for name in columns))
+        table.add_row(
+            row["layer"].removesuffix("/relu").split("/")[-1],
+            f"{row['bits']:,}",
+            *(f"{row[name]:.3f}" for name in columns),
+        )
     console = Console()
     console.print(table)
     console.print(f"Figure: {out / 'layers.png'}\nNumbers: {out / 'layers.csv'}, {out / 'network.json'}")

@@ -26,8 +26,8 @@ from rich.table import Table
 from experiments.variants import run_variants
 from jaxhash.plots import compare, style
 from jaxhash.sweeps import layers as layer_properties
-from jaxhash.sweeps import presets, run
-from jaxhash.sweeps.run import SweepConfig
+from jaxhash.sweeps import presets, results
+from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.sweeps.variants import with_field
 from jaxhash.terminal.command import interruptible, option, parse
 from jaxhash.terminal.machines import Machines
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
                 layer_properties.measured(of_depth, out / folder, out / "layers" / folder, config.data_dir, stop)
             )
         layers = xr.concat(parts, "depth", join="outer", combine_attrs="drop_conflicts").assign_coords(depth=depths)
-        run.save_results(out / "layers", layers)
+        results.save_results(out / "layers", layers)
 
     title = f"{name}, {config.sweep.repeats} repeats, {config.sweep.train.epochs} epochs: equal total width"
     picture = out / "depth.png"

@@ -20,9 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import jaxhash
-from jaxhash.codes.code import Code, redundancy_ratio
-from jaxhash.codes.knn import knn_predict
-from jaxhash.codes.layers import bit_range
+from jaxhash.codes import Code, knn, redundancy
 from jaxhash.data import catalogue
 
 Params = dict[str, Array]
@@ -99,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
     ranges = [("all layers", 0, codes[0].num_bits)]
     for layer in codes[0].layers:  # the scan's is an array [blocks, width]: a layer for each block
         count = layer.shape[0] if len(layer.shape) > 1 else 1
-        size = layer.num_bits // count
+        size = layer.size // count
         names = [layer.name] if count == 1 else [f"{layer.name}, block {i}" for i in range(count)]
         ranges += [(name, layer.start + i * size, layer.start + (i + 1) * size) for i, name in enumerate(names)]
 
@@ -107,12 +105,10 @@ def main(arguments: list[str] | None = None) -> None:
     for column in ("layer", "bits", "redundancy", "9-NN accuracy"):
         table.add_column(column, justify="left" if column == "layer" else "right")
     for name, start, stop in ranges:
-        train_words, test_words = (bit_range(code.words, start, stop) for code in codes)
-        predicted = knn_predict(
-            train_words, jnp.asarray(digits.y_train), test_words, k=9, num_classes=digits.num_classes
-        )
+        some_train, some_test = (code.bits(start, stop) for code in codes)
+        predicted = knn(some_train, digits.y_train, some_test, k=9, num_classes=digits.num_classes)
         accuracy = np.mean(np.asarray(predicted) == digits.y_test)
-        table.add_row(name, str(stop - start), f"{redundancy_ratio(test_words):.3f}", f"{accuracy:.3f}")
+        table.add_row(name, str(stop - start), f"{redundancy(some_test):.3f}", f"{accuracy:.3f}")
     logits = model(params, jnp.asarray(digits.x_test))
     console.print(table)
     console.print(f"Accuracy of the network itself: {np.mean(np.asarray(logits.argmax(1)) == digits.y_test):.3f}")

@@ -30,7 +30,7 @@ from rich.table import Table
 
 import jaxhash
 from experiments.rows import write_csv
-from jaxhash.codes.code import num_distinct
+from jaxhash.codes.distinct import num_distinct
 from jaxhash.data import Dataset, catalogue
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.plots import style as plots
@@ -38,7 +38,7 @@ from jaxhash.plots.style import BLUE, GREEN, ORANGE, PURPLE
 from jaxhash.regions.paths import LINES_AT_A_TIME, affine_layers, cut_points, region_sides, stack_models
 from jaxhash.storage import checkpoint
 from jaxhash.sweeps import folder as runs
-from jaxhash.sweeps.run import SweepConfig
+from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.terminal import hash_figure
 from jaxhash.terminal.command import run_sweep
 from jaxhash.training.mlp import TrainConfig

@@ -18,7 +18,7 @@ import tyro
 
 from jaxhash.plots import style
 from jaxhash.sweeps import presets
-from jaxhash.sweeps.run import SweepConfig
+from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.terminal.command import conclude, option, parse, run_sweep, title_of
 from jaxhash.terminal.machines import Machines
 

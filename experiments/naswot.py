@@ -31,12 +31,13 @@ from rich.table import Table
 from scipy.stats import kendalltau, rankdata, spearmanr
 
 from experiments.rows import write_csv
-from jaxhash.codes.code import active, hamming, pack
+from jaxhash.codes import active, pack
+from jaxhash.codes.hamming import hamming_words
 from jaxhash.data import catalogue
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.plots import style
 from jaxhash.plots.style import BLUE, GREEN, ORANGE, PURPLE
-from jaxhash.sweeps.run import SweepConfig
+from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.terminal import hash_figure
 from jaxhash.terminal.command import run_sweep
 from jaxhash.training.mlp import TrainConfig
@@ -98,7 +99,7 @@ class Config:
 
 def naswot(words: UInt32[Array, "n words"], num_bits: int) -> float:
     """log |K|, K_ij = num_bits - Hamming(c_i, c_j), in nats; minus infinity if K is singular (two equal codes, say)."""
-    kernel = num_bits - np.asarray(hamming(words, words), np.float64)
+    kernel = num_bits - np.asarray(hamming_words(words, words), np.float64)
     sign, log_determinant = np.linalg.slogdet(kernel)
     # Rounding can leave a tiny determinant where there is none; the rank tells.
     singular = np.linalg.matrix_rank(kernel, hermitian=True) < len(kernel)

@@ -2,7 +2,7 @@
 
 Copies of training examples are changed a little (noise, brightness, a shift by one pixel) and mixed with test
 examples, which are nobody's copies. Each is taken for a duplicate if its nearest training example is near enough: by
-Hamming distance of codes (`jaxhash.codes.knn`, exact), or by Euclidean distance of pixels. Counted are the average
+Hamming distance of codes (`jaxhash.codes.nearest`, exact), or by Euclidean distance of pixels. Counted are the average
 precision of that decision over all thresholds, and how often the nearest one is the very original.
 
 Where it does not work (digits, 100 bits, seed 0): distance of pixels is the better detector of faint noise (average
@@ -29,7 +29,7 @@ import jaxhash
 from experiments import one_model
 from experiments.one_model import as_images
 from experiments.rows import write_csv
-from jaxhash.codes.knn import nearest
+from jaxhash.codes import nearest
 from jaxhash.data import Dataset
 from jaxhash.plots import style as plots
 from jaxhash.plots.style import BLUE, ORANGE
@@ -94,13 +94,13 @@ def search(config: Config, model: jaxhash.Model, dataset: Dataset) -> list[Found
         raise ValueError(f"--copies {config.copies} is more than the {len(dataset.x_train)} training examples")
     generator = np.random.default_rng(config.seed)
     chosen = generator.choice(len(dataset.x_train), config.copies, replace=False)
-    train = model.codes(dataset.x_train).words
+    train = model.codes(dataset.x_train)
     found = []
     for change, apply in CHANGES.items():
         copies = apply(as_images(dataset.x_train[chosen]), generator).reshape(config.copies, -1)
         queries = np.concatenate([copies, dataset.x_test]).astype(np.float32)
         planted = np.arange(len(queries)) < config.copies
-        distances, indices = nearest(train, model.codes(queries).words, k=1)
+        distances, indices = nearest(train, model.codes(queries), k=1)
         by_pixels, pixel_distances = pairwise_distances_argmin_min(queries, dataset.x_train)
         for method, distance, index in (
             ("codes", np.asarray(distances)[:, 0], np.asarray(indices)[:, 0]),

@@ -1,8 +1,8 @@
 """Which training examples share, or almost share, the neural code of an input.
 
 A look-up that explains a network's answer by examples: those that fall into the same linear region, or into one few
-units away. The search is exact (`jaxhash.codes.knn`); k-NN on codes is the study's categorisation (arXiv 2101.05490,
-section 4), here with the neighbours shown.
+units away. The search is exact (`jaxhash.codes.nearest`); k-NN on codes is the study's categorisation (arXiv
+2101.05490, section 4), here with the neighbours shown.
 
 Measured (digits, 100 bits, seed 0): the farther the nearest code, the less its label can be trusted: all of the 105
 test examples within 10 bits have the label of their neighbour, 97 % of those at 11 to 15 bits, 76 % beyond. No test
@@ -26,7 +26,7 @@ from sklearn.metrics import pairwise_distances_argmin_min
 from experiments import one_model
 from experiments.one_model import as_images
 from experiments.rows import write_csv
-from jaxhash.codes.knn import nearest
+from jaxhash.codes import nearest
 from jaxhash.data import Dataset
 from jaxhash.plots import style
 from jaxhash.terminal import hash_figure
@@ -107,7 +107,7 @@ def body(config: Config) -> None:
     model, dataset = one_model.network(config, out / "model")
     as_images(dataset.x_test[:1])
     train, test = model.codes(dataset.x_train), model.codes(dataset.x_test)
-    distances, indices = map(np.asarray, nearest(train.words, test.words, k=config.neighbours))
+    distances, indices = map(np.asarray, nearest(train, test, k=config.neighbours))
     labels = dataset.y_train[indices]
     rows = summarise(distances, labels, dataset.y_test)
     by_pixels, _ = pairwise_distances_argmin_min(dataset.x_test, dataset.x_train)

@@ -32,7 +32,7 @@ import jaxhash
 from experiments import one_model
 from experiments.one_model import as_images, resized_like
 from experiments.rows import write_csv
-from jaxhash.codes.knn import nearest
+from jaxhash.codes import nearest
 from jaxhash.data import Dataset, catalogue
 from jaxhash.plots import style
 from jaxhash.plots.style import BLUE, GREY, ORANGE
@@ -100,7 +100,7 @@ def without_classes(dataset: Dataset, path: Path) -> Dataset:
 
 def scores(model: jaxhash.Model, dataset: Dataset, x: np.ndarray) -> dict[str, Float[np.ndarray, " n"]]:
     """How strange each input looks: by its code, its pixels, and to the network itself; larger is stranger."""
-    distances, _ = nearest(model.codes(dataset.x_train).words, model.codes(x).words, k=1)
+    distances, _ = nearest(model.codes(dataset.x_train), model.codes(x), k=1)
     _, pixels = pairwise_distances_argmin_min(x, dataset.x_train)
     doubt = 1 - np.asarray(jax.nn.softmax(model.apply(x)).max(1))
     return {"codes": np.asarray(distances)[:, 0].astype(float), "pixels": pixels, "doubt": doubt}

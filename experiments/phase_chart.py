@@ -25,8 +25,8 @@ from rich.table import Table
 from jaxhash.plots import phase, style
 from jaxhash.storage import checkpoint
 from jaxhash.sweeps import presets
+from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.sweeps.phase import NAMES, SUFFICIENT, Thresholds, chart
-from jaxhash.sweeps.run import SweepConfig
 from jaxhash.terminal.command import option, parse, run_sweep, title_of
 from jaxhash.terminal.machines import Machines
 from jaxhash.training.mlp import TrainConfig

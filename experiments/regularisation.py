@@ -30,7 +30,7 @@ from jaxhash.plots import compare as compare_plots
 from jaxhash.plots import style
 from jaxhash.sweeps import compare, presets
 from jaxhash.sweeps.compare import Effect
-from jaxhash.sweeps.run import NUMBERS, SweepConfig
+from jaxhash.sweeps.engine import METRICS, SweepConfig
 from jaxhash.sweeps.variants import Factor, Value, get_field, one_at_a_time
 from jaxhash.terminal.command import option, parse
 from jaxhash.terminal.machines import Machines
@@ -154,12 +154,12 @@ def _spread(values: tuple[int, ...]) -> tuple[int, ...]:
 
 def all_effects(results: xr.Dataset, baseline: SweepConfig, factors: Sequence[Factor]) -> list[Effect]:
     """Width first, then every factor at every width, for each of the ten numbers."""
-    found = [compare.of_width(results[number]) for number in NUMBERS]
+    found = [compare.of_width(results[number]) for number in METRICS]
     return found + [
         compare.of_factor(results[number], baseline, factor, int(width))
         for factor in factors
         for width in results["width"].values
-        for number in NUMBERS
+        for number in METRICS
     ]
 
 

@@ -21,7 +21,7 @@ import tyro
 
 from jaxhash.plots import style
 from jaxhash.sweeps import presets
-from jaxhash.sweeps.run import SweepConfig
+from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.terminal.command import conclude, option, parse, run_sweep, title_of
 from jaxhash.terminal.machines import Machines
 from jaxhash.training.mlp import TrainConfig
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
     out = config.out or Path("runs") / f"training_time-{Path(dataset).stem}"
     results = run_sweep(config.sweep, out, config.data_dir, config.machines)
     title, picture = title_of(config.sweep), out / "training_time.png"
-    panels = {name: label for name, label in PANELS.items() if name in config.sweep.numbers}
+    panels = {name: label for name, label in PANELS.items() if name in config.sweep.metrics}
     style.save(style.against(results, "epoch", panels, title), picture)
     conclude(results, title, picture)
 

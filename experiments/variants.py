@@ -12,9 +12,9 @@ import xarray as xr
 from jax.experimental.compilation_cache import compilation_cache
 from rich.console import Console
 
-from jaxhash.sweeps import run as sweep
+from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import variants
-from jaxhash.sweeps.run import SweepConfig
+from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.terminal.command import interruptible, progress_bar
 from jaxhash.terminal.machines import ONE_PROCESS, Machines
 
@@ -32,7 +32,7 @@ def run_variants(
 
     Several processes train one variant after the other together; the first returns, the others end here.
     """
-    sweep.one_thread_a_lane()
+    sweep.one_thread_a_worker()
     console = Console(stderr=True)
     epochs = {name: _epochs(config) for name, config in configs.items()}
     console.print(
@@ -65,7 +65,7 @@ def run_variants(
             if not console.is_terminal:
                 console.print(name, highlight=False)
             return sweep.run(
-                config, folder, data_dir=data_dir, mesh=machines.mesh, group=group, report=report, stop=stop
+                config, folder, data_dir=data_dir, mesh=machines.mesh, group=group, callback=report, stop=stop
             )
 
         return variants.run(configs, out, dimension=dimension, coordinate=coordinate, run_sweep=run_one)

@@ -15,10 +15,14 @@ import xarray as xr
 
 import jaxhash
 from jaxhash.data import Dataset
+from jaxhash.runtime.devices import one_thread_a_worker
+from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import results
-from jaxhash.sweeps import run as sweep
-from jaxhash.sweeps.run import SweepConfig
+from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.training.mlp import TrainConfig
+
+# The suite computes as commands do: every program on the thread that calls it.
+one_thread_a_worker()
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,14 @@
-"""Neural codes as packed words: packing, exact number of distinct codes, Hamming distance, constant bits.
+"""Neural codes as packed words: the one type `Code`, how bits are packed, and which bits belong to which layer.
 
 A neural code is the on/off pattern of every ReLU on one input, layer by layer (arXiv 2101.05490, section 3): bit i is
 1 where pre-activation i > 0. It is stored 32 bits to a uint32: bit i is bit i % 32 of word i // 32; unused bits are 0.
+Files hold the same words (`jaxhash.codes.files`).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.struct
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
@@ -21,7 +22,8 @@ class Layer(NamedTuple):
     name: str
     start: int
     """Its first bit."""
-    num_bits: int
+    size: int
+    """Its number of bits."""
     shape: tuple[int, ...]
     """Its bits are an array of this shape, in C order."""
     source: str = ""
@@ -36,7 +38,13 @@ class Skipped(NamedTuple):
 
 
 class Code(flax.struct.PyTreeNode):
-    """The codes of n inputs (or of one, without the axis n): packed words, and how many of their bits count."""
+    """The codes of n inputs (or of one, without the axis n): packed words, and how many of their bits count.
+
+    >>> code = Code.of(jnp.array([[True, False, True], [False, False, False]]))
+    >>> code.words, code.num_bits
+    (Array([[5],
+           [0]], dtype=uint32), 3)
+    """
 
     words: UInt32[Array, "*n words"]
     num_bits: int = flax.struct.field(pytree_node=False)
@@ -44,23 +52,79 @@ class Code(flax.struct.PyTreeNode):
     """Where the bits come from, if that was noted."""
     skipped: tuple[Skipped, ...] = flax.struct.field(pytree_node=False, default=())
 
+    @classmethod
+    def of(cls, bits: Bool[Array, "*n bits"] | Bool[np.ndarray, "*n bits"]) -> "Code":
+        """The code of bits that are there as one bool each."""
+        return cls(pack(jnp.asarray(bits)), bits.shape[-1])
+
+    @property
+    def n(self) -> int:
+        """Number of codes, on the axis before the last."""
+        return self.words.shape[-2]
+
+    @property
+    def num_words(self) -> int:
+        """Words of a code."""
+        return self.words.shape[-1]
+
     def unpack(self) -> Bool[Array, "*n bits"]:
         """One bool a bit."""
         return unpack(self.words, self.num_bits)
 
+    def bits(self, start: int, stop: int) -> "Code":
+        """The code of bits start ... stop - 1 alone; the layers within that range are kept.
+
+        Raises:
+            ValueError: if the code has no such bits.
+        """
+        check_range(start, stop, self.num_bits)
+        return self.replace(
+            words=bit_range(self.words, start, stop),
+            num_bits=stop - start,
+            layers=layers_within(self.layers, start, stop),
+        )
+
+    def layer(self, name: str) -> "Code":
+        """The code of one layer.
+
+        Raises:
+            ValueError: if there is no such layer.
+        """
+        return self.bits(*range_of(self.layers, name))
+
+    def up_to(self, name: str) -> "Code":
+        """The code of the layers from the first to this one.
+
+        Raises:
+            ValueError: if there is no such layer.
+        """
+        return self.bits(0, range_of(self.layers, name)[1])
+
+    def rows(self, which: slice | Int[np.ndarray, " rows"]) -> UInt32[np.ndarray, "rows words"]:
+        """The words of some codes as a NumPy array; a slice of codes on the CPU is not copied."""
+        return np.asarray(self.words)[which]
+
 
 def active(pre_activation: Float[Array, "*shape"]) -> Bool[Array, "*shape"]:
-    """The bit of a unit: its pre-activation is greater than 0. At 0, and where it is not a number, the bit is 0."""
+    """The bit of a unit: its pre-activation is greater than 0. At 0, and where it is not a number, the bit is 0.
+
+    >>> active(jnp.array([-1.0, 0.0, 2.0]))
+    Array([False, False,  True], dtype=bool)
+    """
     return pre_activation > 0
 
 
 def pack(bits: Bool[Array, "*batch bits"]) -> UInt32[Array, "*batch words"]:
-    """Bits -> ceil(bits / 32) words. Cost: reads each bit once."""
+    """Bits -> ceil(bits / 32) words. Cost: reads each bit once.
+
+    >>> pack(jnp.array([True, False, True]))
+    Array([5], dtype=uint32)
+    """
     num_words = -(-bits.shape[-1] // WORD)
     missing = num_words * WORD - bits.shape[-1]
     padded = jnp.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, missing)])
-    lanes = padded.reshape(*bits.shape[:-1], num_words, WORD).astype(jnp.uint32)
-    return (lanes << jnp.arange(WORD, dtype=jnp.uint32)).sum(-1, dtype=jnp.uint32)
+    columns = padded.reshape(*bits.shape[:-1], num_words, WORD).astype(jnp.uint32)
+    return (columns << jnp.arange(WORD, dtype=jnp.uint32)).sum(-1, dtype=jnp.uint32)
 
 
 def unpack(words: UInt32[Array, "*batch words"], num_bits: int) -> Bool[Array, "*batch bits"]:
@@ -68,106 +132,39 @@ def unpack(words: UInt32[Array, "*batch words"], num_bits: int) -> Bool[Array, "
 
     Raises:
         ValueError: if the words do not hold so many bits.
+
+    >>> unpack(jnp.array([5], jnp.uint32), 3)
+    Array([ True, False,  True], dtype=bool)
     """
     if not 0 <= num_bits <= words.shape[-1] * WORD:
         raise ValueError(
             f"num_bits={num_bits} does not fit {words.shape[-1]} words, which hold {words.shape[-1] * WORD}"
         )
-    lanes = (words[..., None] >> jnp.arange(WORD, dtype=jnp.uint32)) & 1
-    return lanes.reshape(*words.shape[:-1], -1)[..., :num_bits].astype(bool)
+    columns = (words[..., None] >> jnp.arange(WORD, dtype=jnp.uint32)) & 1
+    return columns.reshape(*words.shape[:-1], -1)[..., :num_bits].astype(bool)
 
 
-def fingerprint(words: UInt32[Array, "n words"], seed: UInt32[Array, ""] | int) -> UInt32[Array, "n 2"]:
-    """64 bits of each code that equal codes share, and different codes share with probability about 2^-64.
+def bit_range(
+    words: UInt32[Array, "*n words"] | UInt32[np.ndarray, "*n words"], start: int, stop: int
+) -> UInt32[Array, "*n _"] | UInt32[np.ndarray, "*n _"]:
+    """Bits start ... stop - 1 of packed words, packed anew: [..., ceil((stop - start) / 32)], unused bits 0.
 
-    Each word is mixed in by MurmurHash3's finaliser (Appleby, public domain), in two lanes of different seed.
+    NumPy's words give NumPy's. Cost: reads each word of the range twice.
     """
-    start = jnp.asarray(seed, jnp.uint32) * jnp.uint32(0x9E3779B9)
-    states = [jnp.broadcast_to(_mix(start + jnp.uint32(lane)), words.shape[:1]) for lane in (0x243F6A88, 0x85A308D3)]
-    # Lane by lane: elementwise over the codes, XLA's CPU backend is several times as fast as over [n, 2].
-    for i in range(words.shape[1]):
-        states = [_mix((state ^ words[:, i]) * jnp.uint32(5) + jnp.uint32(0xE6546B64 + i)) for state in states]
-    return jnp.stack(states, axis=1)
-
-
-@jax.jit
-def num_distinct(words: UInt32[Array, "n words"]) -> Int[Array, ""]:
-    """Number of different codes, exactly, int32.
-
-    Codes are sorted by fingerprint; neighbours are then compared in full. If two neighbours share a fingerprint but
-    not the code, the fingerprints cannot be trusted to bring equal codes together, and another seed is tried.
-
-    Cost: one sort of n triples of 32-bit numbers, and two passes over the words.
-    """
-    n = words.shape[0]
-    if n == 0:
-        return jnp.zeros((), jnp.int32)
-
-    def attempt(seed: Array) -> tuple[Array, Array]:
-        prints = fingerprint(words, seed)
-        first, second, order = jax.lax.sort((prints[:, 0], prints[:, 1], jnp.arange(n)), num_keys=2)
-        ordered = words[order]
-        same_code = (ordered[1:] == ordered[:-1]).all(1)
-        same_print = (first[1:] == first[:-1]) & (second[1:] == second[:-1])
-        return n - same_code.sum(dtype=jnp.int32), (same_print & ~same_code).any()
-
-    def again(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        seed = carry[0] + 1
-        return seed, *attempt(seed)
-
-    seed = jnp.zeros((), jnp.uint32)
-    _, count, _ = jax.lax.while_loop(lambda carry: carry[2], again, (seed, *attempt(seed)))
-    return count
-
-
-@jax.jit
-def first_repeated(words: UInt32[Array, "n words"], count: Int[Array, ""] | int) -> UInt32[Array, "n words"]:
-    """Codes with all but the first `count` replaced by the first: of one shape for every count.
-
-    There are as many distinct codes and varying bits among all n as among the first `count`.
-    """
-    return jnp.where(jnp.arange(words.shape[0])[:, None] < count, words, words[0])
-
-
-def redundancy_ratio(words: UInt32[Array, "n words"], count: int | None = None) -> float:
-    """(n - number of distinct codes) / n; 0 when every example has a code of its own (perfect determinism).
-
-    Args:
-        words: packed codes.
-        count: n, where the codes beyond the first n only repeat others, as `first_repeated` makes them.
-
-    Raises:
-        ValueError: if there are no codes.
-    """
-    n = words.shape[0] if count is None else count
-    if n == 0:
-        raise ValueError("no codes; the redundancy ratio needs at least 1")
-    # Divided on the host: compiled float32 division may be off by one in the last place.
-    return (n - int(num_distinct(words))) / n
-
-
-def hamming(a: UInt32[Array, "n words"], b: UInt32[Array, "m words"]) -> Int[Array, "n m"]:
-    """Number of bits in which codes differ, every a against every b, int32. Memory: n * m words."""
-    return jax.lax.population_count(a[:, None] ^ b[None]).sum(-1, dtype=jnp.int32)
-
-
-def varying_bits(*words: UInt32[Array, "_ words"]) -> UInt32[Array, " words"]:
-    """A mask of the bits that are not the same in all codes of all the arrays together."""
-    every = [jax.lax.reduce(w, jnp.uint32(0xFFFFFFFF), jax.lax.bitwise_and, (0,)) for w in words]
-    some = [jax.lax.reduce(w, jnp.uint32(0), jax.lax.bitwise_or, (0,)) for w in words]
-    mask_every, mask_some = every[0], some[0]
-    for e, s in zip(every[1:], some[1:], strict=True):
-        mask_every, mask_some = mask_every & e, mask_some | s
-    return mask_some & ~mask_every
-
-
-def keep_bits(words: UInt32[Array, "n words"], mask: UInt32[Array, " words"]) -> UInt32[Array, "n words"]:
-    """Codes with every bit outside the mask set to 0.
-
-    For Hamming distance, K-Means and logistic regression that is the same as dropping those bits, and the shape
-    stays what it was.
-    """
-    return words & mask
+    xp = np if isinstance(words, np.ndarray) else jnp
+    count = -(-(stop - start) // WORD)
+    first, shift = divmod(start, WORD)
+    found = words[..., first : first + count] >> xp.uint32(shift)
+    if shift:
+        following = words[..., first + 1 : first + 1 + count]
+        # The word after the last may not exist: zeros stand in for it.
+        missing = [(0, 0)] * (words.ndim - 1) + [(0, count - following.shape[-1])]
+        found = found | (xp.pad(following, missing) << xp.uint32(WORD - shift))
+    if unused := count * WORD - (stop - start):
+        keep = np.full(count, 0xFFFFFFFF, np.uint32)
+        keep[-1] >>= np.uint32(unused)
+        found = found & keep
+    return found
 
 
 def drop_constant(code: Code, mask: UInt32[np.ndarray, " words"] | UInt32[Array, " words"]) -> Code:
@@ -180,13 +177,31 @@ def drop_constant(code: Code, mask: UInt32[np.ndarray, " words"] | UInt32[Array,
     before = np.concatenate([[0], np.cumsum(keep)])
     layers = []
     for layer in code.layers:
-        start, stop = (int(before[bit]) for bit in (layer.start, layer.start + layer.num_bits))
-        shape = layer.shape if stop - start == layer.num_bits else (stop - start,)
-        layers.append(layer._replace(start=start, num_bits=stop - start, shape=shape))
+        start, stop = (int(before[bit]) for bit in (layer.start, layer.start + layer.size))
+        shape = layer.shape if stop - start == layer.size else (stop - start,)
+        layers.append(layer._replace(start=start, size=stop - start, shape=shape))
     return code.replace(words=pack(code.unpack()[:, kept]), num_bits=len(kept), layers=tuple(layers))
 
 
-def _mix(x: UInt32[Array, "..."]) -> UInt32[Array, "..."]:
-    x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
-    x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
-    return x ^ (x >> 16)
+def range_of(layers: Sequence[Layer], name: str) -> tuple[int, int]:
+    """The first bit of a layer, and the one after its last.
+
+    Raises:
+        ValueError: if there is no such layer.
+    """
+    for layer in layers:
+        if layer.name == name:
+            return layer.start, layer.start + layer.size
+    raise ValueError(f"no layer {name!r}; the layers are {', '.join(layer.name for layer in layers) or 'not noted'}")
+
+
+def layers_within(layers: Sequence[Layer], start: int, stop: int) -> tuple[Layer, ...]:
+    """The layers whose bits are all within a range, counted from its start."""
+    inside = (layer for layer in layers if start <= layer.start and layer.start + layer.size <= stop)
+    return tuple(layer._replace(start=layer.start - start) for layer in inside)
+
+
+def check_range(start: int, stop: int, num_bits: int) -> None:
+    """Refuse a range of bits that a code does not have."""
+    if not 0 <= start < stop <= num_bits:
+        raise ValueError(f"bits {start} to {stop} are no range within the {num_bits} bits of the code")

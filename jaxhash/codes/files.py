@@ -1,26 +1,27 @@
-"""Neural codes in files: packed words too many for memory, read and written a few rows at a time.
+"""Neural codes in files: packed words too many for memory, written and read a few rows at a time.
 
     <name>.npy     uint32 [n, words], NumPy's own format: `numpy.load(..., mmap_mode="r")` opens it too
-    <name>.json    {"num_bits": ..., "layers": [{"name": ..., "bits": ...}, ...]}
+    <name>.json    {"num_bits": ..., "layers": [{"name", "start", "size", "shape", "source"}, ...], "skipped": [...]}
 
-The bits of each layer begin with a new word; what a layer leaves of its last word is 0, which no Hamming distance and
-no count of distinct codes can see. The .json is written last: a file that has one is whole.
+The words are those of `Code.words`, bit for bit. The .json is written last: a file that has one is whole.
 """
 
 import json
+import math
 import os
 import uuid
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, UInt32
+from jaxtyping import Array, Int, UInt32
 
-from jaxhash.codes.code import WORD
+from jaxhash.codes.code import WORD, Code, Layer, Skipped, bit_range, check_range, layers_within, range_of
 from jaxhash.storage import atomic, checked_read, checkpoint
 from jaxhash.storage.checkpoint import CheckpointError
 
@@ -29,80 +30,33 @@ BYTES_AT_A_TIME = 2**24
 cost more than the work: fingerprints took 0.25 instead of 0.09 s for 1,000,000 codes of 1,024 bits."""
 
 
-class Layer(NamedTuple):
-    """A layer of a network, as a code has it."""
-
-    name: str
-    bits: int
-
-    @property
-    def words(self) -> int:
-        """Words that its bits take."""
-        return -(-self.bits // WORD)
-
-
-class CodeRows(ABC):
-    """Codes that are looked at a few rows at a time, wherever they lie."""
-
-    n: int
-
-    @property
-    @abstractmethod
-    def num_words(self) -> int:
-        """Words of a code."""
-
-    @abstractmethod
-    def rows(self, which: slice | Int[np.ndarray, " rows"]) -> UInt32[np.ndarray, "rows words"]:
-        """Some codes, in memory."""
-
-    @property
-    def rows_at_a_time(self) -> int:
-        """Rows of about `BYTES_AT_A_TIME`, at most n."""
-        return min(max(BYTES_AT_A_TIME // (4 * self.num_words), 1), self.n)
-
-    def chunks(self) -> Iterator[tuple[int, UInt32[np.ndarray, "rows words"]]]:
-        """All codes in order, `rows_at_a_time` at a time but for the last; each with the index of its first row."""
-        for start in range(0, self.n, max(self.rows_at_a_time, 1)):
-            yield start, self.rows(slice(start, start + self.rows_at_a_time))
-
-
-class CodeArray(CodeRows):
-    """Codes in memory, for the functions that take codes in files."""
-
-    def __init__(self, words: UInt32[np.ndarray, "n words"]) -> None:
-        self.words = np.asarray(words)
-        self.n = len(words)
-
-    @property
-    def num_words(self) -> int:
-        """Words of a code."""
-        return self.words.shape[1]
-
-    def rows(self, which: slice | Int[np.ndarray, " rows"]) -> UInt32[np.ndarray, "rows words"]:
-        """Some codes; a slice is not copied."""
-        return self.words[which]
-
-
 @dataclass(frozen=True)
-class CodeFile(CodeRows):
-    """The codes of n inputs in a file, or those of some of its layers. Holds no memory and no open file."""
+class CodeFile:
+    """The codes of n inputs in a file, or some of their bits. Holds no memory and no open file."""
 
     path: Path
     """Of the .npy."""
     n: int
-    layers: tuple[Layer, ...]
-    first_word: int = 0
-    """Column of the file at which the first of these layers begins."""
-
-    @property
-    def num_bits(self) -> int:
-        """Bits of a code."""
-        return sum(layer.bits for layer in self.layers)
+    num_bits: int
+    layers: tuple[Layer, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    first_bit: int = 0
+    """Of the codes in the file."""
 
     @property
     def num_words(self) -> int:
         """Words of a code."""
-        return sum(layer.words for layer in self.layers)
+        return -(-self.num_bits // WORD)
+
+    def bits(self, start: int, stop: int) -> "CodeFile":
+        """The codes of bits start ... stop - 1 alone; the layers within that range are kept.
+
+        Raises:
+            ValueError: if the codes have no such bits.
+        """
+        check_range(start, stop, self.num_bits)
+        layers = layers_within(self.layers, start, stop)
+        return CodeFile(self.path, self.n, stop - start, layers, self.skipped, self.first_bit + start)
 
     def layer(self, name: str) -> "CodeFile":
         """The codes of one layer.
@@ -110,26 +64,130 @@ class CodeFile(CodeRows):
         Raises:
             ValueError: if there is no such layer.
         """
-        names = [layer.name for layer in self.layers]
-        if name not in names:
-            raise ValueError(f"{self.path} has no layer {name!r}; its layers: {', '.join(names)}")
-        at = names.index(name)
-        before = sum(layer.words for layer in self.layers[:at])
-        return CodeFile(self.path, self.n, self.layers[at : at + 1], self.first_word + before)
+        return self.bits(*range_of(self.layers, name))
+
+    def up_to(self, name: str) -> "CodeFile":
+        """The codes of the layers from the first to this one.
+
+        Raises:
+            ValueError: if there is no such layer.
+        """
+        return self.bits(0, range_of(self.layers, name)[1])
 
     def rows(self, which: slice | Int[np.ndarray, " rows"]) -> UInt32[np.ndarray, "rows words"]:
-        """Some codes, copied into memory."""
+        """The words of some codes, copied into memory."""
         # Mapped anew each time: pages that stay mapped would count as memory of the process.
         words = np.load(self.path, mmap_mode="r")
-        return np.array(words[which, self.first_word : self.first_word + self.num_words])
+        first, shift = divmod(self.first_bit, WORD)
+        last = -(-(self.first_bit + self.num_bits) // WORD)
+        found = np.array(words[which, first:last])
+        if not shift and last == words.shape[1]:
+            return found
+        return np.asarray(bit_range(found, shift, shift + self.num_bits))
+
+    def read(self) -> Code:
+        """All of them as a `Code` in memory."""
+        return Code(jnp.asarray(self.rows(slice(None))), self.num_bits, self.layers, self.skipped)
+
+
+Codes = Code | CodeFile
+"""What the questions of this package are put to."""
+
+
+def rows_at_a_time(codes: Codes) -> int:
+    """Rows of about `BYTES_AT_A_TIME`, at most n."""
+    return min(max(BYTES_AT_A_TIME // (4 * max(codes.num_words, 1)), 1), codes.n)
+
+
+def chunks(codes: Codes) -> Iterator[tuple[int, UInt32[np.ndarray, "rows words"]]]:
+    """All codes in order, `rows_at_a_time` at a time but for the last; each with the index of its first row."""
+    size = max(rows_at_a_time(codes), 1)
+    for start in range(0, codes.n, size):
+        yield start, codes.rows(slice(start, start + size))
+
+
+def check_alike(a: Codes, b: Codes) -> None:
+    """Refuse codes that cannot be compared.
+
+    Raises:
+        ValueError: if they are not lists of codes, or differ in their number of bits.
+    """
+    for codes in (a, b):
+        if isinstance(codes, Code) and codes.words.ndim != 2:
+            raise ValueError(f"words of shape {codes.words.shape} are no list of codes; give uint32 [n, words]")
+    if a.num_bits != b.num_bits:
+        raise ValueError(f"codes of {a.num_bits} and of {b.num_bits} bits cannot be compared; give codes of one model")
+
+
+def check_labels(codes: Codes, labels: Any, which: str) -> None:
+    """Refuse labels that are not one for each code.
+
+    Raises:
+        ValueError: if there are more or fewer.
+    """
+    if np.shape(labels) != (codes.n,):
+        raise ValueError(f"labels of shape {np.shape(labels)} for {codes.n} {which} codes; give one each")
+
+
+def write(
+    path: str | Path,
+    encode: Callable[[Array], tuple[Any, Code]],
+    x: np.ndarray,
+    *,
+    batch_size: int = 128,
+    callback: Callable[[int], None] | None = None,
+) -> tuple[CodeFile, Any]:
+    """Encode examples batch by batch into a file of codes.
+
+    Args:
+        path: of the .npy; the .json is beside it. Codes that stand there are replaced.
+        encode: a traceable function of a batch, such as `jaxhash.encode_with_output(model)` returns.
+        x: examples [n, ...].
+        batch_size: examples at a time; the last batch is filled up with zeros, so that one program serves all.
+        callback: called after every batch with the number of examples encoded so far.
+
+    Returns:
+        The codes, and the outputs of all examples (a pytree of NumPy arrays [n, ...]).
+
+    Memory: the activations and words of one batch, and the outputs.
+
+    Raises:
+        ValueError: if there are no examples, or batch_size is less than 1.
+        OSError: if the codes cannot be written (a full disk, no permission); nothing is left behind.
+    """
+    n, path = len(x), Path(path)
+    if n < 1 or batch_size < 1:
+        raise ValueError(f"{n} examples in batches of {batch_size}: give at least 1 of both")
+    traced: list[Code] = []
+
+    @jax.jit
+    def run(batch: Array) -> tuple[Any, Array]:
+        output, code = encode(batch)
+        traced.append(code)
+        return output, code.words
+
+    jax.eval_shape(run, jax.ShapeDtypeStruct((batch_size, *x.shape[1:]), x.dtype))
+    outputs = []
+    with writing(path, n, traced[0].num_bits, traced[0].layers, traced[0].skipped) as append:
+        for start in range(0, n, batch_size):
+            some = x[start : start + batch_size]
+            full = np.pad(some, [(0, batch_size - len(some))] + [(0, 0)] * (x.ndim - 1))
+            output, words = jax.device_get(run(jnp.asarray(full)))
+            append(words[: len(some)])
+            outputs.append(jax.tree.map(lambda a: a[: len(some)], output))  # noqa: B023  (mapped at once)
+            if callback:
+                callback(start + len(some))
+    return load(path), jax.tree.map(lambda *parts: np.concatenate(parts), *outputs)
 
 
 Append = Callable[[UInt32[np.ndarray, "rows words"]], None]
 
 
 @contextmanager
-def writing(path: Path, n: int, layers: Sequence[Layer]) -> Iterator[Append]:
-    """Write the codes of n inputs, rows in order, as many at a time as one likes.
+def writing(
+    path: Path, n: int, num_bits: int, layers: Sequence[Layer] = (), skipped: Sequence[Skipped] = ()
+) -> Iterator[Append]:
+    """Write the packed codes of n inputs, rows in order, as many at a time as one likes.
 
     They are written under a temporary name and renamed at the end: codes exist whole, or not at all. Codes that
     stand there are replaced.
@@ -137,14 +195,17 @@ def writing(path: Path, n: int, layers: Sequence[Layer]) -> Iterator[Append]:
     Args:
         path: of the .npy; the .json is beside it.
         n: rows that will be written.
-        layers: names and numbers of bits, in the order of the words.
+        num_bits: of a code.
+        layers: where the bits come from, if that is known.
+        skipped: activations that gave no bits.
 
     Raises:
-        ValueError: if another number of rows or words was written.
+        ValueError: if another number of rows or words was written, or the layers are not those of so many bits.
         OSError: if they cannot be written (a full disk, no permission); nothing is left behind.
     """
-    layers = tuple(layers)
-    num_words = sum(layer.words for layer in layers)
+    if not _fit(layers, num_bits):
+        raise ValueError(f"{path}: the layers have {sum(layer.size for layer in layers)} bits, the codes {num_bits}")
+    num_words = -(-num_bits // WORD)
     written = 0
     made = atomic.make_folder(path.parent)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
@@ -156,7 +217,9 @@ def writing(path: Path, n: int, layers: Sequence[Layer]) -> Iterator[Append]:
             def append(words: UInt32[np.ndarray, "rows words"]) -> None:
                 nonlocal written
                 if words.shape[1] != num_words:
-                    raise ValueError(f"{path}: rows of {words.shape[1]} words given, the layers have {num_words}")
+                    raise ValueError(
+                        f"{path}: rows of {words.shape[1]} words given, codes of {num_bits} bits have {num_words}"
+                    )
                 written += len(words)
                 file.write(np.ascontiguousarray(words, "<u4").data)
 
@@ -165,7 +228,11 @@ def writing(path: Path, n: int, layers: Sequence[Layer]) -> Iterator[Append]:
             raise ValueError(f"{path}: {written} rows were written, {n} were announced")
         _header_of(path).unlink(missing_ok=True)
         atomic.rename(draft, path, made=made)
-        description = {"num_bits": sum(layer.bits for layer in layers), "layers": [x._asdict() for x in layers]}
+        description = {
+            "num_bits": num_bits,
+            "layers": [layer._asdict() for layer in layers],
+            "skipped": [one._asdict() for one in skipped],
+        }
         checkpoint.write_text(_header_of(path), json.dumps(description, indent=1))
     finally:
         draft.unlink(missing_ok=True)
@@ -184,8 +251,13 @@ def load(path: str | Path) -> CodeFile:
     mend = "write the codes again"
     try:
         description = checked_read.read_json(_header_of(path))
-        layers = tuple(Layer(str(layer["name"]), int(layer["bits"])) for layer in description["layers"])
         num_bits = description["num_bits"]
+        layers = tuple(
+            Layer(str(one["name"]), one["start"], one["size"], tuple(one["shape"]), str(one["source"]))
+            for one in description["layers"]
+        )
+        skipped = tuple(Skipped(str(one["name"]), str(one["reason"])) for one in description["skipped"])
+        sound = type(num_bits) is int and num_bits >= 0 and _fit(layers, num_bits)
         with checked_read.opened(path) as file:
             if (version := np.lib.format.read_magic(file)) != (1, 0):
                 raise ValueError(f"its .npy format is {version}, not (1, 0)")
@@ -196,20 +268,31 @@ def load(path: str | Path) -> CodeFile:
     except Exception as error:  # a damaged header of Python literals can fail in any way
         reason = f"{type(error).__name__}: {error}".partition("\n")[0][:240]
         raise CheckpointError(f"{path}: cannot be read ({reason}); {mend}") from None
-    codes = CodeFile(path, shape[0] if shape else 0, layers)
-    sound = all(layer.bits >= 1 for layer in layers) and codes.num_bits == num_bits and layers
-    sound = sound and all(type(size) is int and size >= 0 for size in shape)
-    if not sound or by_columns or dtype != np.dtype("<u4") or shape != (codes.n, codes.num_words):
+    sound = sound and len(shape) == 2 and all(type(size) is int and size >= 0 for size in shape)
+    if not sound or by_columns or dtype != np.dtype("<u4") or shape[1] != -(-num_bits // WORD):
         raise CheckpointError(
-            f"{path}: holds {dtype} {list(shape)}, but its description says "
-            f"{num_bits} bits in {codes.num_words} uint32 words a row; {mend}"
+            f"{path}: holds {dtype} {list(shape)}, but its description says {str(num_bits)[:40]} bits, 32 in a "
+            f"uint32, of {len(layers)} layers that follow one another; {mend}"
         )
-    if bytes_here != codes.n * codes.num_words * 4:
+    if bytes_here != shape[0] * shape[1] * 4:
         raise CheckpointError(
-            f"{path}: {bytes_here:,} bytes of codes, but {codes.n:,} rows of {codes.num_words} words "
-            f"take {codes.n * codes.num_words * 4:,}; {mend}"
+            f"{path}: {bytes_here:,} bytes of codes, but {shape[0]:,} rows of {shape[1]} words "
+            f"take {shape[0] * shape[1] * 4:,}; {mend}"
         )
-    return codes
+    return CodeFile(path, shape[0], num_bits, layers, skipped)
+
+
+def _fit(layers: Sequence[Layer], num_bits: int) -> bool:
+    """The layers follow one another, have as many bits as their shapes, and all of the code's (or none is noted)."""
+    end = 0
+    for layer in layers:
+        sizes = (layer.start, layer.size, *layer.shape)
+        if not all(type(size) is int and size >= 0 for size in sizes):
+            return False
+        if layer.start != end or layer.size != math.prod(layer.shape):
+            return False
+        end += layer.size
+    return not layers or end == num_bits
 
 
 def _header_of(path: Path) -> Path:

@@ -1,4 +1,5 @@
-"""Hamming distances between tiles of packed codes: the inner loop of everything that compares codes at size.
+"""Hamming distances of packed codes: `hamming` of every pair, and the tiles in which everything that compares codes at
+size works them out.
 
 The codes of one side lie word by word (`turn`), so that a word of one code meets that of 64 codes side by side: an
 elementwise loop over the last axis, which XLA's CPU backend turns into full vectors. The other side is read as it lies
@@ -11,12 +12,39 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int32, UInt32
 
+from jaxhash.codes.code import Code
+from jaxhash.codes.files import check_alike
+
 QUERIES_A_TILE = 64
 """Codes that lie word by word in a tile: four vectors of 16."""
 ROWS_A_TILE = 4096
 """At most: with 64 queries a tile of 1 MB of distances, which stays in a core's private cache."""
 _WORDS_AT_A_TIME = 32
 """At most; longer codes are added up in a loop, so that few operations serve any length."""
+
+
+def hamming(a: Code, b: Code) -> Int32[Array, "n m"]:
+    """Number of bits in which codes differ, every a against every b, int32 [n, m].
+
+    Cost: n * m * words times xor and popcount. Memory: the result alone.
+
+    Raises:
+        ValueError: if the codes differ in their number of bits.
+
+    >>> a = Code.of(jnp.array([[True, False], [True, True]]))
+    >>> hamming(a, a)
+    Array([[0, 1],
+           [1, 0]], dtype=int32)
+    """
+    check_alike(a, b)
+    return hamming_words(a.words, b.words)
+
+
+@jax.jit
+def hamming_words(a: UInt32[Array, "n words"], b: UInt32[Array, "m words"]) -> Int32[Array, "n m"]:
+    """The array-level core of `hamming`, for use within programs."""
+    missing = ((0, 0), (0, _missing_words(a.shape[1])))
+    return distances(jnp.pad(a, missing), jnp.pad(b, missing).T)
 
 
 def turn(words: UInt32[np.ndarray, "m words"], size: int = QUERIES_A_TILE) -> list[UInt32[np.ndarray, "padded size"]]:
@@ -44,6 +72,8 @@ def distances(rows: UInt32[Array, "size words"], turned: UInt32[Array, "words m"
     Cost: size * m * words times xor, popcount and sum.
     """
     words = rows.shape[1]
+    if not words:
+        return jnp.zeros((rows.shape[0], turned.shape[1]), jnp.int32)
     step = words // _steps(words)
 
     def add(rows: Array, turned: Array) -> Array:
@@ -66,4 +96,4 @@ def _steps(words: int) -> int:
 
 def _missing_words(words: int) -> int:
     """Words of zeros that make all steps equally long."""
-    return -words % _steps(words)
+    return -words % max(_steps(words), 1)

@@ -9,47 +9,47 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Int64, UInt32
 
-from jaxhash.codes import hamming
 from jaxhash.codes.code import WORD
-from jaxhash.codes.files import CodeRows
-from jaxhash.codes.hamming import QUERIES_A_TILE
+from jaxhash.codes.files import Codes, chunks, rows_at_a_time
+from jaxhash.codes.hamming import QUERIES_A_TILE, ROWS_A_TILE, cut, turn
+from jaxhash.codes.hamming import distances as tile_distances
 from jaxhash.runtime.workers import lanes
 
 _PAIRS_AT_A_TIME = 2**16
 
-Report = Callable[[int, int], None]
+Callback = Callable[[int, int], None]
 """Called with the number of pairs done and of all, up to some that are looked at twice."""
 
 
-def histogram(codes: CodeRows, *, report: Report | None = None) -> Int64[np.ndarray, " distances"]:
+def histogram(codes: Codes, *, callback: Callback | None = None) -> Int64[np.ndarray, " distances"]:
     """How many of the n (n - 1) / 2 pairs are 0, 1, ... bits apart, exactly.
 
     Cost: n^2 / 2 * words times xor, popcount and sum, and n^2 / 2 additions to a table. Memory: two chunks, twice.
     """
     table = np.zeros(codes.num_words * WORD + 1, np.int64)
     done = 0
-    cut = partial(hamming.cut, rows=codes.rows_at_a_time, most=hamming.ROWS_A_TILE)
+    tiled = partial(cut, rows=rows_at_a_time(codes), most=ROWS_A_TILE)
     pool = ThreadPoolExecutor(lanes())
     try:
-        for first, queries in codes.chunks():
-            tiles = hamming.turn(queries)
+        for first, queries in chunks(codes):
+            tiles = turn(queries)
             offsets = [first + i * QUERIES_A_TILE for i in range(len(tiles))]
-            for start, words in codes.chunks():
+            for start, words in chunks(codes):
                 if start + len(words) <= first:  # every pair once: with the codes before it
                     continue
-                count = partial(_counted, rows=jnp.asarray(cut(words)), start=start, end=start + len(words))
+                count = partial(_counted, rows=jnp.asarray(tiled(words)), start=start, end=start + len(words))
                 sizes = [min(QUERIES_A_TILE, first + len(queries) - offset) for offset in offsets]
                 for size, found in zip(sizes, pool.map(count, tiles, offsets, sizes), strict=True):
                     table += found[: len(table)]
                     done += size * len(words)
-                    if report:
-                        report(min(done, codes.n**2), codes.n**2)
+                    if callback:
+                        callback(min(done, codes.n**2), codes.n**2)
     finally:
         pool.shutdown(cancel_futures=True)
     return table
 
 
-def sampled_histogram(codes: CodeRows, pairs: int, seed: int = 0) -> Int64[np.ndarray, " distances"]:
+def sampled_histogram(codes: Codes, pairs: int, seed: int = 0) -> Int64[np.ndarray, " distances"]:
     """How many of `pairs` random pairs of different rows are 0, 1, ... bits apart; drawn with replacement.
 
     A share p of the table is known to within about sqrt(p (1 - p) / pairs).
@@ -61,7 +61,7 @@ def sampled_histogram(codes: CodeRows, pairs: int, seed: int = 0) -> Int64[np.nd
         raise ValueError(f"{pairs} pairs of {codes.n} codes: give 1 pair or more, of 2 codes or more")
     random = np.random.default_rng(seed)
     table = np.zeros(codes.num_words * WORD + 1, np.int64)
-    size = min(_PAIRS_AT_A_TIME, max(codes.rows_at_a_time, 1))
+    size = min(_PAIRS_AT_A_TIME, max(rows_at_a_time(codes), 1))
     for start in range(0, pairs, size):
         some = min(size, pairs - start)
         one, step = random.integers(0, codes.n, some), random.integers(1, codes.n, some)
@@ -93,7 +93,7 @@ def _count(
         row = tile * size + index
         pair = (row > first + query) & (row < end) & (query < count)
         # What is no pair is counted where no distance is, and cut off.
-        return jnp.where(pair, hamming.distances(rows[tile], queries), bits + 1)
+        return jnp.where(pair, tile_distances(rows[tile], queries), bits + 1)
 
     def count_them(table: Array, distance: Array) -> Array:
         return table.at[distance.ravel()].add(1, mode="promise_in_bounds")

@@ -1,70 +1,131 @@
-"""K-Means on packed codes, all restarts side by side, and the accuracy of clusters as classes.
+"""K-Means of packed codes, in memory or in files, and the accuracy of clusters as classes.
 
-Bits count as the numbers 0 and 1, as in scikit-learn's `KMeans` on unpacked bits, which it follows: greedy k-means++
-seeding (Arthur and Vassilvitskii 2007, with 2 + log k candidates a centre), Lloyd's iterations, the same stopping
-rule. Only one thing is left out: after `RACE` iterations of all restarts, the one with the smallest inertia goes on
-alone. By then the order of the restarts is settled to about 0.1 % of inertia, while most iterations are still to
-come (MNIST codes of 30, 50 and 100 bits: inertia at 15 iterations within 0.4 % of its end for the leaders).
+    kmeans              squared Euclidean distance of the bits as numbers 0 and 1, as the study uses it
+    cluster_accuracy    fraction of examples whose cluster has their label (optimal or greedy assignment)
+    k_majority          Hamming distance; centres are codes, each bit that of the majority of its cluster (k-majority:
+                        Grana et al., "A fast approach for integrating ORB descriptors in the bag of words model", 2013)
+
+A pass over a file unpacks a cache-sized tile at a time. There, a cluster without codes keeps its centre.
 """
 
-import math
+from collections.abc import Callable
 from functools import partial
 from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key, UInt32
+from jaxtyping import Array, Float, Float32, Float64, Int, Int32, Key, UInt32
 
-from jaxhash.codes.code import WORD, hamming, unpack
+from jaxhash.codes.code import WORD, Code, pack, unpack
+from jaxhash.codes.files import Codes, chunks, rows_at_a_time
+from jaxhash.codes.hamming import cut, distances, turn
+from jaxhash.codes.lloyd import HIGHEST, KMeansResult, kmeans_words, seed
 
-RACE = 15
-# Scores of 100 centroids for so many codes (1.6 MB) stay in a core's cache.
-CODES_AT_A_TIME = 4096
+UNPACKED_BYTES = 2**30
+"""Codes that take more as float32 bits are clustered by passes over all of them, from a sample."""
+SAMPLE = 16_384
+"""Codes that seeding and restarts see."""
+_ROWS_A_TILE = 1024
+"""As float32 bits, 4 MB at 1,024 bits."""
+
+Callback = Callable[[int, float], None]
+"""Called after each pass over all codes, with its number and the cost before it."""
 
 
-class KMeansResult(NamedTuple):
-    """The best of all restarts."""
+class KMajorityResult(NamedTuple):
+    """Clusters by Hamming distance."""
 
-    labels: Int[Array, " n"]
-    """Cluster of each code, int32; of equally near centroids the first."""
-    centroids: Float[Array, "k bits"]
-    """Float32; as many bits as the words hold."""
-    inertia: Float[Array, ""]
-    """Sum of squared distances to the nearest centroid."""
-    iterations: Int[Array, ""]
-    """Lloyd iterations until the best restart stood still."""
+    labels: Int32[np.ndarray, " n"]
+    """Cluster of each code; of equally near centres the first."""
+    centres: UInt32[np.ndarray, "k words"]
+    """Bit-packed codes."""
+    cost: int
+    """Sum of Hamming distances to the nearest centre."""
+    passes: int
+    """Over all codes, the one that gave the labels included."""
+
+
+_Nearest = Callable[[Array, Array, Array, int], tuple[Array, Array]]
+"""Words, bits as numbers, centres and k -> the nearest centre and the distance to it."""
+
+
+class _Pass(NamedTuple):
+    """What a pass over all codes gives."""
+
+    labels: Int32[np.ndarray, " n"]
+    sums: Float64[np.ndarray, "k bits"]
+    """Of the bits of each cluster's codes."""
+    counts: Float64[np.ndarray, " k"]
+    cost: float
 
 
 def kmeans(
     key: Key[Array, ""],
-    words: UInt32[Array, "n words"],
+    codes: Codes,
     k: int,
     *,
     restarts: int = 10,
     max_iterations: int = 300,
     tolerance: float = 1e-4,
-    count: Int[Array, ""] | int | None = None,
+    count: int | None = None,
+    sample: int = SAMPLE,
+    callback: Callback | None = None,
 ) -> KMeansResult:
-    """Cluster codes (the first `count` of them, by default all), from the best of several random starts.
+    """K-Means of the bits as numbers 0 and 1: the best of several restarts, as scikit-learn's `KMeans`.
 
-    It stops when the centroids moved, in sum of squares, by at most `tolerance` times the mean variance of
-    the bits that vary (scikit-learn's rule). A cluster that runs empty takes the code farthest from its centroid,
-    the next empty one the second farthest, and so on. One program serves every count, which must be k or more; the
-    labels beyond it mean nothing.
+    Codes in memory that unpack to at most `UNPACKED_BYTES` are clustered in one program (`jaxhash.codes.lloyd`). Of
+    others, and of files, the restarts see a random sample; the best is then refined by passes over all codes.
+    It stops by scikit-learn's rule: when the centroids moved, in sum of squares, by at most `tolerance` times the mean
+    variance of the bits that vary.
 
-    Cost: 4 * n * bits * k FLOPs an iteration and restart, `RACE` iterations of all restarts and the rest of one.
-    Memory: the bits as float32.
+    Args:
+        key: draws the seeds (and the sample).
+        codes: n of them, at least k.
+        k: clusters.
+        restarts: random starts.
+        max_iterations: of Lloyd, or passes over all codes.
+        tolerance: see above.
+        count: cluster the first so many codes only (all by default; of codes in memory only).
+        sample: codes in the sample; at least k.
+        callback: told of every pass over all codes.
+
+    Returns:
+        labels int32 [n], centroids float32 [k, bits of the words], inertia, iterations.
+
+    Cost: 4 * n * bits * k FLOPs an iteration. Memory: the bits as float32, or a sample and a chunk of them.
 
     Raises:
-        ValueError: if k is not in 1 ... n, or restarts or max_iterations is less than 1.
+        ValueError: if k is not in 1 ... n (or the sample), or restarts or max_iterations is less than 1.
+
+    >>> codes = Code.of(jnp.array([[False, False, False], [False, False, True], [True, True, True]]))
+    >>> float(kmeans(jax.random.key(0), codes, 2).inertia)
+    0.5
     """
-    n = words.shape[0]
-    if not 1 <= k <= n:
-        raise ValueError(f"k={k} clusters of {n} codes: k must be in 1 ... {n}")
-    if restarts < 1 or max_iterations < 1:
-        raise ValueError(f"restarts={restarts}, max_iterations={max_iterations}: both must be 1 or more")
-    return _kmeans(key, words, jnp.float32(tolerance), count, k=k, restarts=restarts, max_iterations=max_iterations)
+    if isinstance(codes, Code) and (count is not None or codes.n * codes.num_bits * 4 <= UNPACKED_BYTES):
+        return kmeans_words(
+            key, codes.words, k, restarts=restarts, max_iterations=max_iterations, tolerance=tolerance, count=count
+        )
+    if count is not None:
+        raise ValueError(f"count={count} needs codes in memory; give codes.read(), or the first {count} codes")
+    some, key = _sample(key, codes, k, min(restarts, max_iterations), sample)
+    centroids = np.asarray(kmeans_words(key, some.words, k, restarts=restarts).centroids)
+    passes, moved = 0, np.inf
+    while True:
+        passes += 1
+        found = _pass_over(codes, jnp.asarray(centroids), k, _by_means)
+        if callback:
+            callback(passes, found.cost)
+        share = found.sums.sum(0) / codes.n
+        variance = share * (1 - share)
+        if passes == max_iterations or moved <= tolerance * variance.sum() / max((variance > 0).sum(), 1):
+            # On the host: labels of very many codes would fill a device.
+            return KMeansResult(found.labels, centroids, found.cost, passes)  # type: ignore[arg-type]
+        means = (found.sums / np.maximum(found.counts, 1)[:, None]).astype(np.float32)
+        means = np.where(found.counts[:, None] > 0, means, centroids)
+        moved = float(np.square(means - centroids).sum())
+        centroids = means
 
 
 @partial(jax.jit, static_argnames=("num_classes", "assignment"))
@@ -97,133 +158,128 @@ def cluster_accuracy(
     return hits / (n if count is None else count)
 
 
-@partial(jax.jit, static_argnames=("k", "restarts"))
-def seed(
-    key: Key[Array, ""], words: UInt32[Array, "n words"], k: int, restarts: int, count: Int[Array, ""] | int
-) -> Float[Array, "restarts k bits"]:
-    """Greedy k-means++: of a few candidates drawn by squared distance, the one that lowers the sum most.
+def k_majority(
+    key: Key[Array, ""],
+    codes: Codes,
+    k: int,
+    *,
+    restarts: int = 10,
+    max_passes: int = 100,
+    sample: int = SAMPLE,
+    callback: Callback | None = None,
+) -> KMajorityResult:
+    """The best of several k-majorities of a sample, refined over all codes until the cost stops falling.
 
-    Of bits, the squared Euclidean distance is the Hamming distance.
+    A bit that half of a cluster has is 0 in its centre.
 
     Args:
-        key: draws the candidates.
-        words: packed codes.
-        k: centres.
-        restarts: so many times k centres are drawn.
-        count: codes beyond the first so many count as at distance 0 of everything, and so are never drawn.
+        key: draws the sample and the seeds (greedy k-means++: of bits, squared Euclidean and Hamming distance are one).
+        codes: at least k.
+        k: clusters.
+        restarts: on the sample.
+        max_passes: over all codes, and over the sample for each restart.
+        sample: codes in the sample; at least k.
+        callback: told of every pass over all codes.
+
+    Cost: n * words * k times xor, popcount and sum, and 2 * n * bits * k FLOPs a pass. Memory: a chunk, twice.
+
+    Raises:
+        ValueError: if k is not in 1 ... min(n, sample), or restarts or max_passes is less than 1.
     """
-    n = words.shape[0]
-    inside = jnp.arange(n) < count
-    candidates = 2 + int(math.log(k))  # as scikit-learn
-
-    def distances(index: Array) -> Array:  # of the codes at [restarts, c] to all codes: [restarts, c, n]
-        return hamming(words[index.ravel()], words).astype(jnp.float32).reshape(*index.shape, n) * inside
-
-    first_key, key = jax.random.split(key)
-    first = jax.random.randint(first_key, (restarts, 1), 0, count)
-
-    def choose(nearest: Array, key: Array) -> tuple[Array, Array]:
-        cumulated = jnp.cumsum(nearest, 1)
-        mark = jax.random.uniform(key, (restarts, candidates)) * cumulated[:, -1:]
-        drawn = jax.vmap(partial(jnp.searchsorted, side="right"))(cumulated, mark).clip(0, count - 1)
-        lowered = jnp.minimum(nearest[:, None], distances(drawn))
-        best = lowered.sum(-1).argmin(1)
-        row = jnp.arange(restarts)
-        return lowered[row, best], drawn[row, best]
-
-    _, later = jax.lax.scan(choose, distances(first)[:, 0], jax.random.split(key, k - 1))
-    chosen = jnp.concatenate([first, later.T.reshape(restarts, k - 1)], 1)
-    return unpack(words[chosen], words.shape[1] * WORD).astype(jnp.float32)
+    some, key = _sample(key, codes, k, min(restarts, max_passes), sample)
+    seeds = pack(seed(key, some.words, k, restarts, some.n) > 0)
+    raced = [_majorities(some, np.asarray(centres), max_passes, None) for centres in seeds]
+    return _majorities(codes, min(raced, key=lambda result: result.cost).centres, max_passes, callback)
 
 
-class _Lloyd(NamedTuple):
-    """Where all restarts stand after an iteration."""
+def _majorities(
+    codes: Codes, centres: UInt32[np.ndarray, "k words"], max_passes: int, callback: Callback | None
+) -> KMajorityResult:
+    best: KMajorityResult | None = None
+    for passes in range(1, max_passes + 1):
+        turned = turn(centres, -(-len(centres) // 16) * 16)[0]  # whole vectors
+        found = _pass_over(codes, jnp.asarray(turned), len(centres), _by_bits)
+        if callback:
+            callback(passes, found.cost)
+        if best is not None and found.cost >= best.cost:
+            return best._replace(passes=passes)
+        best = KMajorityResult(found.labels, centres, int(found.cost), passes)
+        majority = np.asarray(pack(jnp.asarray(2 * found.sums > found.counts[:, None])))
+        centres = np.where(found.counts[:, None] > 0, majority, centres)
+    assert best is not None
+    return best
 
-    centroids: Float[Array, "restarts k bits"]
-    done: Array
-    iteration: Array
+
+def _sample(key: Key[Array, ""], codes: Codes, k: int, fewest: int, sample: int) -> tuple[Code, Key[Array, ""]]:
+    """Random codes, in their order, and a key for what comes next."""
+    if not 1 <= k <= min(codes.n, sample):
+        raise ValueError(f"k={k} clusters of {codes.n} codes, sample={sample}: k must be in 1 ... the smaller of these")
+    if fewest < 1:
+        raise ValueError(f"restarts and max_passes must be 1 or more; the smaller is {fewest}")
+    draw, key = jax.random.split(key)
+    random = np.random.default_rng(int(jax.random.bits(draw)))
+    chosen = np.sort(random.choice(codes.n, min(sample, codes.n), replace=False))
+    return Code(jnp.asarray(codes.rows(chosen)), codes.num_bits), key
 
 
-@partial(jax.jit, static_argnames=("k", "restarts", "max_iterations"))
-def _kmeans(
-    key: Array, words: Array, tolerance: Array, count: Array | None, *, k: int, restarts: int, max_iterations: int
-) -> KMeansResult:
-    n, num_words = words.shape
-    bits = num_words * WORD
-    there = jnp.asarray(n if count is None else count)
-    inside = jnp.arange(n) < there
-    if count is not None:
-        words = jnp.where(inside[:, None], words, 0)
-    size = min(n, CODES_AT_A_TIME)
-    chunks = -(-n // size)
-    padded = jnp.pad(words, ((0, chunks * size - n), (0, 0)))
-    x = unpack(padded, bits).astype(jnp.float32).reshape(chunks, size, bits)
-    real = (jnp.arange(chunks * size) < there).astype(jnp.float32).reshape(chunks, size)
-    share = x.sum((0, 1)) / there
-    variance = share * (1 - share)
-    threshold = tolerance * variance.sum() / jnp.maximum((variance > 0).sum(), 1)
+def _pass_over(codes: Codes, centres: Array, k: int, nearest: _Nearest) -> _Pass:
+    """The nearest centre of every code, and what the codes of each centre add up to."""
+    bits = codes.num_words * WORD
+    labels = np.empty(codes.n, np.int32)
+    sums, counts, cost = np.zeros((k, bits)), np.zeros(k), 0.0
+    for start, words in chunks(codes):
+        tiles = jnp.asarray(cut(words, rows_at_a_time(codes), most=_ROWS_A_TILE))
+        found = _add_up(tiles, len(words), centres, k=k, bits=bits, nearest=nearest)
+        labels[start : start + len(words)] = np.asarray(found[0]).ravel()[: len(words)]
+        sums += np.asarray(found[1])
+        counts += np.asarray(found[2])
+        cost += float(np.asarray(found[3], np.float64).sum())
+    return _Pass(labels, sums, counts, cost)
 
-    def scores(centroids: Array, some: Array) -> Array:
-        """x.c - |c|^2 / 2 for every centroid: the nearest has the largest. [restarts, k, size]"""
-        flat = centroids.reshape(-1, bits)
-        products = jax.lax.dot_general(flat, some, (((1,), (1,)), ((), ())))
-        return (products - 0.5 * (flat * flat).sum(1)[:, None]).reshape(*centroids.shape[:2], -1)
 
-    def gather(centroids: Array) -> tuple[Array, Array]:
-        """Sums [restarts, k, bits] and counts [restarts, k] of each cluster's codes."""
+def _by_means(_: Array, x: Array, centroids: Array, k: int) -> tuple[Array, Array]:
+    scores = jnp.matmul(x, centroids.T, precision=HIGHEST) - 0.5 * jnp.square(centroids).sum(
+        1
+    )  # the largest where the distance is the smallest
+    return scores.argmax(1), jnp.maximum(x.sum(1) - 2 * scores.max(1), 0)
 
-        def add(total: tuple[Array, Array], chunk: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
-            some, is_real = chunk
-            # Without the barrier XLA works the comparisons out again for each of the k rows below.
-            label = jax.lax.optimization_barrier(scores(centroids, some).argmax(1))
-            member = jnp.where(label[:, None] == jnp.arange(k)[:, None], is_real, 0.0)
-            sums = (member.reshape(-1, some.shape[0]) @ some).reshape(centroids.shape)
-            return (total[0] + sums, total[1] + member.sum(-1)), None
 
-        zero = jnp.zeros_like(centroids), jnp.zeros(centroids.shape[:2])
-        if centroids.shape[0] == 1:  # the scores of one restart are few: no chunks to copy
-            return add(zero, (x.reshape(-1, bits), real.ravel()))[0]
-        return jax.lax.scan(add, zero, (x, real))[0]
+def _by_bits(rows: Array, _: Array, turned: Array, k: int) -> tuple[Array, Array]:
+    found = distances(rows, turned)[:, :k]
+    return found.argmin(1), found.min(1)
 
-    def look(centroids: Array) -> tuple[Array, Array]:
-        """Nearest centroid and squared distance of every code, [restarts, n]."""
 
-        def one(some: Array) -> tuple[Array, Array]:
-            score = scores(centroids, some)
-            return score.argmax(1).astype(jnp.int32), jnp.maximum(some.sum(1) - 2 * score.max(1), 0)
+@partial(jax.jit, static_argnames=("k", "bits", "nearest"))
+def _add_up(
+    tiles: UInt32[Array, "tiles size words"],
+    count: Int[Array, ""] | int,
+    centres: Array,
+    *,
+    k: int,
+    bits: int,
+    nearest: _Nearest,
+) -> tuple[Int32[Array, "tiles size"], Float32[Array, "k bits"], Float32[Array, " k"], Array]:
+    """Of the first `count` codes: labels, sums of bits and counts of each cluster, and the cost of each tile."""
+    number, size, _ = tiles.shape
 
-        labels, distances = jax.lax.map(one, x)
-        return _rows(labels)[:, :n], _rows(distances)[:, :n] * inside
+    def add(tile: Array, total: tuple[Array, Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
+        labels, sums, counts, cost = total
+        there = tile * size + jnp.arange(size) < count
+        x = unpack(tiles[tile], bits).astype(jnp.float32)
+        label, distance = nearest(tiles[tile], x, centres, k)
+        member = jnp.where((label[:, None] == jnp.arange(k)) & there[:, None], 1.0, 0.0)
+        return (
+            labels.at[tile].set(label.astype(jnp.int32)),
+            sums + jnp.matmul(member.T, x, precision=HIGHEST),
+            counts + member.sum(0),
+            cost.at[tile].set((distance * there).sum().astype(cost.dtype)),
+        )
 
-    def fill_empty(moved: Array, counts: Array, centroids: Array) -> Array:
-        farthest = words[jax.lax.top_k(look(centroids)[1], k)[1]]
-        number = jnp.clip(jnp.cumsum(counts == 0, 1) - 1, 0, k - 1)
-        found = jnp.take_along_axis(unpack(farthest, bits).astype(jnp.float32), number[..., None], 1)
-        return jnp.where((counts == 0)[..., None], found, moved)
-
-    def iterate(state: _Lloyd) -> _Lloyd:
-        sums, counts = gather(state.centroids)
-        moved = sums / jnp.maximum(counts, 1)[..., None]
-        empty = ((counts == 0) & ~state.done[:, None]).any()
-        moved = jax.lax.cond(empty, fill_empty, lambda moved, *_: moved, moved, counts, state.centroids)
-        moved = jnp.where(state.done[:, None, None], state.centroids, moved)
-        shift = jnp.square(moved - state.centroids).sum((1, 2))
-        return _Lloyd(moved, state.done | (shift <= threshold), state.iteration + 1)
-
-    def lloyd(state: _Lloyd, until: int) -> tuple[_Lloyd, Array, Array]:
-        end = jax.lax.while_loop(lambda s: (s.iteration < until) & ~s.done.all(), iterate, state)
-        labels, distances = look(end.centroids)
-        return end, labels, distances.sum(1)
-
-    start = _Lloyd(seed(key, words, k, restarts, there), jnp.zeros(restarts, bool), jnp.zeros((), jnp.int32))
-    race, _, inertia = lloyd(start, min(RACE, max_iterations))
-    best = inertia.argmin()
-    end, labels, inertia = lloyd(
-        _Lloyd(race.centroids[best][None], race.done[best][None], race.iteration), max_iterations
+    # Sums of zeros and ones: exact in float32 up to 2^24 codes a chunk.
+    nothing = (
+        jnp.zeros((number, size), jnp.int32),
+        jnp.zeros((k, bits)),
+        jnp.zeros(k),
+        jnp.zeros(number),
     )
-    return KMeansResult(labels[0], end.centroids[0], inertia[0], end.iteration)
-
-
-def _rows(a: Array) -> Array:
-    """[chunks, restarts, size] -> [restarts, chunks * size]."""
-    return a.transpose(1, 0, 2).reshape(a.shape[1], -1)
+    return jax.lax.fori_loop(0, (count + size - 1) // size, add, nothing)

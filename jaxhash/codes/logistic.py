@@ -15,8 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from jaxhash.codes.code import WORD, unpack
+from jaxhash.codes.code import WORD, Code, unpack
+from jaxhash.codes.files import Codes, check_alike, check_labels
 
+HIGHEST = jax.lax.Precision.HIGHEST
+"""Of every product: TF32, the default on some GPUs, would move the optimum."""
 MAX_NEWTON_STEPS = 50
 MAX_CG_STEPS = 40
 # Largest gradient entry a sample at which a pair is solved; scikit-learn stops at 1e-4.
@@ -30,6 +33,41 @@ class OneVsOne(NamedTuple):
     intercepts: Float[Array, " pairs"]
     present: Bool[Array, " classes"]
     """Classes that had a training example; the others are never predicted, and pairs with them are not solved."""
+
+
+def logistic(
+    train: Codes,
+    train_labels: Int[Array, " n"] | Int[np.ndarray, " n"],
+    test: Codes,
+    *,
+    num_classes: int,
+    strength: float = 1.0,
+    count: int | None = None,
+) -> Int[Array, " m"]:
+    """Logistic regression, one-vs-one: the class of each test code by a classifier fitted on the training codes, int32.
+
+    Args:
+        train: codes of the training examples; each bit is a feature of value 0 or 1. Files are read into memory.
+        train_labels: 0 ... num_classes - 1.
+        test: codes of the examples to classify.
+        num_classes: number of classes.
+        strength: scikit-learn's C, the inverse strength of the L2 penalty.
+        count: fit on the first so many training codes only (all by default).
+
+    Cost: about 100 passes over the unpacked bits. Memory: the unpacked training bits, a few times.
+
+    Raises:
+        ValueError: as `fit`, or if the codes differ in their number of bits, or labels are not one for each code.
+
+    >>> bits = jnp.array([[True, False], [True, True], [False, False], [False, True]])
+    >>> logistic(Code.of(bits), jnp.array([1, 1, 0, 0]), Code.of(bits), num_classes=2).tolist()
+    [1, 1, 0, 0]
+    """
+    check_alike(train, test)
+    check_labels(train, train_labels, "training")
+    words = [codes.words if isinstance(codes, Code) else codes.read().words for codes in (train, test)]
+    labels = jnp.asarray(train_labels, jnp.int32)
+    return predict(fit(words[0], labels, num_classes=num_classes, strength=strength, count=count), words[1])
 
 
 def fit(
@@ -70,30 +108,16 @@ def predict(model: OneVsOne, words: UInt32[Array, "n words"]) -> Int[Array, " n"
     num_classes = model.present.shape[0]
     low, high = _pairs(num_classes)
     bits = unpack(words, words.shape[1] * WORD).astype(jnp.float32)
-    confidence = bits @ model.weights.T + model.intercepts
+    confidence = jnp.matmul(bits, model.weights.T, precision=HIGHEST) + model.intercepts
     confidence = jnp.where(model.present[low] & model.present[high], confidence, 0)
     for_high = confidence > 0
     for_low = (confidence <= 0) & (model.present[low] & model.present[high])
     is_low, is_high = jax.nn.one_hot(low, num_classes), jax.nn.one_hot(high, num_classes)
-    votes = for_high @ is_high + for_low @ is_low
-    summed = confidence @ (is_high - is_low)
+    votes = jnp.matmul(for_high, is_high, precision=HIGHEST) + jnp.matmul(for_low, is_low, precision=HIGHEST)
+    summed = jnp.matmul(confidence, is_high - is_low, precision=HIGHEST)
     # The confidences are squeezed into (-1/3, 1/3), so that they decide between equal votes only.
     score = votes + summed / (3 * (jnp.abs(summed) + 1))
     return jnp.where(model.present, score, -jnp.inf).argmax(1).astype(jnp.int32)
-
-
-def logistic_accuracy(
-    train_words: UInt32[Array, "n words"],
-    train_labels: Int[Array, " n"],
-    test_words: UInt32[Array, "m words"],
-    test_labels: Int[Array, " m"],
-    *,
-    num_classes: int,
-    count: Int[Array, ""] | int | None = None,
-) -> Float[Array, ""]:
-    """Fraction of test codes put into the right class by a classifier fitted on the (first `count`) training codes."""
-    model = fit(train_words, train_labels, num_classes=num_classes, count=count)
-    return (predict(model, test_words) == test_labels).mean()
 
 
 _Carry = tuple[Array, Array, Array, Array, Array, Array]
@@ -142,10 +166,10 @@ def _newton(problem: _Problem, num_classes: int, count: Array) -> Float[Array, "
     solvable = (count[low] > 0) & (count[high] > 0)
 
     def margins(w: Array) -> Array:  # [classes, others, capacity]
-        return jnp.einsum("cqd,cnd->cqn", to_class(w), problem.x)
+        return jnp.einsum("cqd,cnd->cqn", to_class(w), problem.x, precision=HIGHEST)
 
     def back(residual: Array) -> Array:  # [pairs, features]
-        return to_pairs(jnp.einsum("cqn,cnd->cqd", residual, problem.x))
+        return to_pairs(jnp.einsum("cqn,cnd->cqd", residual, problem.x, precision=HIGHEST))
 
     def objective(w: Array, m: Array) -> Array:  # [pairs]
         losses = (jax.nn.softplus(-sign * m) * problem.real).sum(-1)
@@ -156,7 +180,7 @@ def _newton(problem: _Problem, num_classes: int, count: Array) -> Float[Array, "
         return problem.penalty * w - problem.strength * back(sign * p), problem.strength * p * (1 - p)
 
     # At w = 0 every example has curvature 1/4. A trace of it keeps factors of pairs without examples defined.
-    gram = jnp.einsum("cnd,cne->cde", problem.x, problem.x)
+    gram = jnp.einsum("cnd,cne->cde", problem.x, problem.x, precision=HIGHEST)
     at_zero = 0.25 * problem.strength * (gram[low] + gram[high]) + jnp.diag(problem.penalty + 1e-3)
     factor = jax.vmap(lambda a: jax.scipy.linalg.cholesky(a, lower=True))(at_zero)
 

@@ -1,8 +1,14 @@
-"""Exact nearest neighbours of codes in files or in memory; the files are streamed, so they may be larger than memory.
+"""Exact nearest neighbours of codes by Hamming distance, and k-NN classification by them; in memory or from files.
 
-A tile of distances is made at a time (`code_tiles`). Only blocks of rows whose smallest distance beats a query's k-th
-nearest so far are looked into, and of these one distance after the other is taken in, nearest first, until none is
-left that belongs to the k nearest: after the first tiles that is seldom any.
+Codes in memory go through one program (`nearest_words`). `lax.top_k` and `argsort` over n candidates are slow on CPU,
+so it searches in two steps, both exact: the minimum of each block of 64 training codes, then the k blocks with the
+smallest minima. The k nearest codes all lie in these blocks, since each of them is the minimum of its block or stands
+behind one in it.
+
+Files are streamed, so they may be larger than memory: a tile of distances is made at a time (`jaxhash.codes.hamming`).
+Only blocks of rows whose smallest distance beats a query's k-th nearest so far are looked into, and of these one
+distance after the other is taken in, nearest first, until none is left that belongs to the k nearest: after the first
+tiles that is seldom any.
 """
 
 from collections.abc import Callable
@@ -14,22 +20,26 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Int32, UInt32
 
-from jaxhash.codes import hamming
-from jaxhash.codes.code import WORD
-from jaxhash.codes.files import CodeRows
-from jaxhash.codes.hamming import QUERIES_A_TILE
+from jaxhash.codes.code import WORD, Code
+from jaxhash.codes.files import Codes, check_alike, check_labels, chunks, rows_at_a_time
+from jaxhash.codes.hamming import QUERIES_A_TILE, ROWS_A_TILE, cut, distances, turn
 from jaxhash.runtime.workers import lanes
 
+ROWS_A_BLOCK = 64
+"""Training codes whose smallest distance is noted, for codes in memory."""
 BLOCK = 32
-"""Rows whose smallest distance is noted: few enough to look through again, many enough to have few blocks."""
+"""The same for streamed codes: few enough to look through again, many enough to have few blocks."""
+QUERIES_AT_A_TIME = 128
+WORDS_IN_ONE_PROGRAM = 8
+"""On a CPU, longer codes in memory are streamed too: tiles are then twice as fast (1,024 bits, 2 cores)."""
 _NEVER = 2**31 - 1
 
 Found = tuple[Int32[np.ndarray, "m k"], Int32[np.ndarray, "m k"]]
-Report = Callable[[int, int], None]
+Callback = Callable[[int, int], None]
 """Called with the number of comparisons done and of all."""
 
 
-def nearest(train: CodeRows, test: CodeRows, *, k: int, report: Report | None = None) -> Found:
+def nearest(train: Codes, test: Codes, *, k: int, callback: Callback | None = None) -> Found:
     """Distances and indices of the k nearest training codes of each test code, nearest first.
 
     Of training codes at the same distance the one with the smaller index counts as nearer.
@@ -38,71 +48,255 @@ def nearest(train: CodeRows, test: CodeRows, *, k: int, report: Report | None = 
         train: codes among which neighbours are looked for; at most 2^31 - 1.
         test: codes whose neighbours are wanted.
         k: neighbours of each.
-        report: told of progress.
+        callback: told of progress, where codes are streamed.
 
-    Cost: n * m * words times xor, popcount and sum, and the training codes are read once for each `rows_at_a_time`
-    test codes. Memory: the answer (8 m k bytes), a chunk of `BYTES_AT_A_TIME` of either side, two or three times.
+    Cost: n * m * words times xor, popcount and sum. Memory: in one program, 128 distance rows of n int32; streamed,
+    a chunk of `BYTES_AT_A_TIME` of either side, two or three times, and the training codes are read once for each
+    chunk of test codes.
 
     Raises:
-        ValueError: if k is not in 1 ... n, or the codes differ in their number of words.
+        ValueError: if k is not in 1 ... n, or the codes differ in their number of bits.
+
+    >>> train, test = Code.of(jnp.array([[True, False], [True, True]])), Code.of(jnp.array([[True, True]]))
+    >>> nearest(train, test, k=2)
+    (array([[0, 1]], dtype=int32), array([[1, 0]], dtype=int32))
     """
-    if not 1 <= k <= train.n:
-        raise ValueError(f"k={k} neighbours of {train.n} training codes: k must be in 1 ... {train.n}")
-    return _search(train, test, None, k, report)
+    check_alike(train, test)
+    check_k(k, train.n)
+    if isinstance(train, Code) and isinstance(test, Code) and _in_one_program(train):
+        found = nearest_words(train.words, test.words, k=k)
+        return np.asarray(found[0]), np.asarray(found[1])
+    return _search(train, test, None, k, callback)
 
 
 def nearest_of_other_class(
-    train: CodeRows,
-    train_labels: Int[np.ndarray, " n"],
-    test: CodeRows,
-    test_labels: Int[np.ndarray, " m"],
+    train: Codes,
+    train_labels: Int[np.ndarray, " n"] | Int[Array, " n"],
+    test: Codes,
+    test_labels: Int[np.ndarray, " m"] | Int[Array, " m"],
     *,
     k: int = 1,
-    report: Report | None = None,
+    callback: Callback | None = None,
 ) -> Found:
     """As `nearest`, but only training codes whose label is not the test code's count.
 
     Raises:
         ValueError: if a test code has fewer than k training codes of other classes, there are not as many labels as
-            codes, or the codes differ in their number of words.
+            codes, or the codes differ in their number of bits.
+
+    >>> train, test = Code.of(jnp.array([[True, False], [True, True]])), Code.of(jnp.array([[True, True]]))
+    >>> nearest_of_other_class(train, np.array([0, 1]), test, np.array([1]))
+    (array([[1]], dtype=int32), array([[0]], dtype=int32))
     """
+    check_alike(train, test)
     labels = np.asarray(train_labels, np.int32), np.asarray(test_labels, np.int32)
-    for name, codes, given in (("training", train, labels[0]), ("test", test, labels[1])):
-        if len(given) != codes.n:
-            raise ValueError(f"{len(given)} labels for {codes.n} {name} codes; give one each")
+    check_labels(train, labels[0], "training")
+    check_labels(test, labels[1], "test")
     present, sizes = np.unique(labels[0], return_counts=True)
     others = train.n - max((int(sizes[present == label].sum()) for label in np.unique(labels[1])), default=0)
     if not 1 <= k <= others:
         raise ValueError(f"k={k} neighbours of other classes: k must be in 1 ... {others}, as many as every class has")
-    return _search(train, test, labels, k, report)
+    return _search(train, test, labels, k, callback)
+
+
+def knn(
+    train: Codes,
+    train_labels: Int[np.ndarray, " n"] | Int[Array, " n"],
+    test: Codes,
+    *,
+    k: int,
+    num_classes: int,
+    count: int | None = None,
+) -> Int32[np.ndarray, " m"] | Int[Array, " m"]:
+    """k-NN classification: the label that most of the k nearest training codes have; of equally frequent the smallest.
+
+    Args:
+        train: codes of the training examples.
+        train_labels: 0 ... num_classes - 1.
+        test: codes of the examples to classify.
+        k: neighbours that vote.
+        num_classes: number of classes.
+        count: only the first so many training codes vote (all by default; of codes in memory only); where there are
+            fewer than k, each does.
+
+    Raises:
+        ValueError: as `nearest` does, or if there are not as many labels as training codes.
+
+    >>> train, test = Code.of(jnp.array([[True, False], [True, True]])), Code.of(jnp.array([[False, True]]))
+    >>> knn(train, jnp.array([3, 1]), test, k=1, num_classes=4).tolist()
+    [1]
+    """
+    check_alike(train, test)
+    check_k(k, train.n)
+    check_labels(train, train_labels, "training")
+    if isinstance(train, Code) and isinstance(test, Code) and (_in_one_program(train) or count is not None):
+        labels = jnp.asarray(train_labels, jnp.int32)
+        return knn_words(train.words, labels, test.words, k=k, num_classes=num_classes, count=count)
+    if count is not None:
+        raise ValueError(f"count={count} needs codes in memory; give codes.read(), or the first {count} codes")
+    votes = np.asarray(train_labels)[nearest(train, test, k=k)[1]][..., None] == np.arange(num_classes)
+    return votes.sum(1).argmax(1).astype(np.int32)
+
+
+@partial(jax.jit, static_argnames="k")
+def nearest_words(
+    train_words: UInt32[Array, "n words"],
+    test_words: UInt32[Array, "m words"],
+    *,
+    k: int,
+    count: Int[Array, ""] | int | None = None,
+) -> tuple[Int[Array, "m k"], Int[Array, "m k"]]:
+    """`nearest` of packed words, for use within programs.
+
+    Args:
+        train_words: packed codes.
+        test_words: packed codes.
+        k: neighbours of each test code.
+        count: only the first so many training codes are there to be found (all by default); one program serves every
+            count. Where it is less than k, only the first `count` columns mean anything.
+
+    Raises:
+        ValueError: if (distance, index) pairs do not fit 31 bits.
+    """
+    n, words = train_words.shape
+    m = test_words.shape[0]
+    check_k(k, n)
+    if _keys(n, words) >= _NEVER:
+        raise ValueError(
+            f"{n} training codes of {words * WORD} bits are too many: (bits + 1) * codes must stay below 2^31; "
+            f"give at most {(_NEVER - 1) // (words * WORD + 1)} codes at a time"
+        )
+    blocks = -(-n // ROWS_A_BLOCK)
+    # Code i stands in row i // blocks and block i % blocks: minima are then taken over rows, blocks side by side.
+    rows = jnp.pad(train_words, ((0, ROWS_A_BLOCK * blocks - n), (0, 0))).reshape(ROWS_A_BLOCK, blocks, words)
+    index = jnp.arange(ROWS_A_BLOCK * blocks, dtype=jnp.int32).reshape(ROWS_A_BLOCK, blocks)
+
+    def key(distance: Array, index: Array) -> Array:
+        # Distance first, then index: all keys differ, and their order is the order of nearness.
+        return jnp.where(index < (n if count is None else count), distance * n + index, _NEVER)
+
+    def search(queries: UInt32[Array, "queries words"]) -> Int[Array, "queries k"]:
+        near_blocks = _columns_of_smallest(key(_distances(queries, rows), index).min(1), min(k, blocks))
+        inside = rows.transpose(1, 0, 2)[near_blocks]
+        distance = _ones(inside ^ queries[:, None, None]).sum(-1)
+        keys = key(distance, near_blocks[..., None] + blocks * jnp.arange(ROWS_A_BLOCK))
+        return _smallest(keys.reshape(queries.shape[0], -1), k)
+
+    tiles = -(-m // QUERIES_AT_A_TIME)
+    queries = jnp.pad(test_words, ((0, tiles * QUERIES_AT_A_TIME - m), (0, 0)))
+    keys = jax.lax.map(search, queries.reshape(tiles, QUERIES_AT_A_TIME, words)).reshape(-1, k)[:m]
+    return keys // n, keys % n
+
+
+@partial(jax.jit, static_argnames=("k", "num_classes"))
+def knn_words(
+    train_words: UInt32[Array, "n words"],
+    train_labels: Int[Array, " n"],
+    test_words: UInt32[Array, "m words"],
+    *,
+    k: int,
+    num_classes: int,
+    count: Int[Array, ""] | int | None = None,
+) -> Int[Array, " m"]:
+    """`knn` of packed words, for use within programs; int32."""
+    _, neighbours = nearest_words(train_words, test_words, k=k, count=count)
+    votes = jax.nn.one_hot(train_labels[neighbours], num_classes, dtype=jnp.int32)
+    if count is not None:
+        votes = votes * (jnp.arange(k) < count)[:, None]
+    votes = votes.sum(1)
+    return votes.argmax(1).astype(jnp.int32)
+
+
+def check_k(k: int, n: int) -> None:
+    """Refuse more neighbours than there are codes.
+
+    Raises:
+        ValueError: if k is not in 1 ... n.
+    """
+    if not 1 <= k <= n:
+        raise ValueError(f"k={k} neighbours of {n} training codes: k must be in 1 ... {n}")
+
+
+def _keys(n: int, words: int) -> int:
+    """How many (distance, index) pairs there are."""
+    return (words * WORD + 1) * n
+
+
+def _in_one_program(train: Code) -> bool:
+    short = train.num_words <= WORDS_IN_ONE_PROGRAM or jax.default_backend() != "cpu"
+    return short and _keys(train.n, train.num_words) < _NEVER
+
+
+def _ones(words: UInt32[Array, "..."]) -> Int[Array, "..."]:
+    return jax.lax.population_count(words).astype(jnp.int32)
+
+
+def _distances(
+    queries: UInt32[Array, "queries words"], rows: UInt32[Array, "size blocks words"]
+) -> Int[Array, "queries size blocks"]:
+    """Every query against every row; of long codes a few words at a time, so that one small loop serves any length."""
+
+    def add(queries: Array, rows: Array) -> Array:
+        zero = jnp.zeros((queries.shape[0], *rows.shape[:2]), jnp.int32)
+        return sum((_ones(queries[:, None, None, i] ^ rows[:, :, i][None]) for i in range(queries.shape[1])), zero)
+
+    words = queries.shape[1]
+    whole = words // WORD * WORD
+    if words <= WORD:
+        return add(queries, rows)
+
+    def some(i: Array, total: Array) -> Array:
+        piece = partial(jax.lax.dynamic_slice_in_dim, start_index=i * WORD, slice_size=WORD, axis=-1)
+        return total + add(piece(queries), piece(rows))
+
+    found = jax.lax.fori_loop(0, words // WORD, some, jnp.zeros((queries.shape[0], *rows.shape[:2]), jnp.int32))
+    return found + add(queries[:, whole:], rows[..., whole:])
+
+
+def _smallest(keys: Int[Array, "rows columns"], k: int) -> Int[Array, "rows k"]:
+    """The k smallest keys of each row, ascending; all keys differ. k passes, which beat a sort for small k."""
+
+    def take(keys: Array, _: None) -> tuple[Array, Array]:
+        smallest = keys.min(1)
+        return jnp.where(keys == smallest[:, None], _NEVER, keys), smallest
+
+    return jax.lax.scan(take, keys, None, length=k)[1].T
+
+
+def _columns_of_smallest(keys: Int[Array, "rows columns"], k: int) -> Int[Array, "rows k"]:
+    """The columns of the k smallest keys of each row."""
+
+    def take(keys: Array, _: None) -> tuple[Array, Array]:
+        column = keys.argmin(1)
+        return keys.at[jnp.arange(keys.shape[0]), column].set(_NEVER), column
+
+    return jax.lax.scan(take, keys, None, length=k)[1].T
 
 
 def _search(
-    train: CodeRows,
-    test: CodeRows,
+    train: Codes,
+    test: Codes,
     labels: tuple[Int32[np.ndarray, " n"], Int32[np.ndarray, " m"]] | None,
     k: int,
-    report: Report | None,
+    callback: Callback | None,
 ) -> Found:
-    if train.num_words != test.num_words:
-        raise ValueError(f"codes of {train.num_words} and of {test.num_words} words have no Hamming distance")
     far = train.num_words * WORD + 1
     if far * BLOCK > _NEVER:
         raise ValueError(f"codes of {far - 1} bits are too long: at most {_NEVER // BLOCK - 1} can be compared")
     # Distance and row in a tile share 31 bits.
-    cut = partial(hamming.cut, rows=train.rows_at_a_time, block=BLOCK, most=min(hamming.ROWS_A_TILE, _NEVER // far))
+    slices = partial(cut, rows=rows_at_a_time(train), block=BLOCK, most=min(ROWS_A_TILE, _NEVER // far))
     nothing = np.full((k, QUERIES_A_TILE), far, np.int32), np.zeros((k, QUERIES_A_TILE), np.int32)
     answer = np.empty((2, test.n, k), np.int32)
     done = 0
     pool = ThreadPoolExecutor(lanes())
     try:
-        for first, queries in test.chunks():
+        for first, queries in chunks(test):
             last = first + len(queries)
-            tiles = hamming.turn(queries)
+            tiles = turn(queries)
             own = [None] * len(tiles) if labels is None else _tiles_of(labels[1][first:last], len(tiles))
             best = [nothing] * len(tiles)
-            for start, words in train.chunks():
-                rows = jnp.asarray(cut(words))
+            for start, words in chunks(train):
+                rows = jnp.asarray(slices(words))
                 others = None
                 if labels is not None:
                     others = _tiles_of(labels[0][start : start + len(words)], *rows.shape[:2])
@@ -111,8 +305,8 @@ def _search(
                 for found in pool.map(look, best, tiles, own):
                     nearer.append(found)
                     done += min(QUERIES_A_TILE, last - first - QUERIES_A_TILE * (len(nearer) - 1)) * len(words)
-                    if report:
-                        report(done, train.n * test.n)
+                    if callback:
+                        callback(done, train.n * test.n)
                 best = nearer
             for i in range(2):
                 answer[i, first:last] = np.concatenate([found[i] for found in best], axis=1).T[: last - first]
@@ -162,7 +356,7 @@ def _nearer(
         there = tile * size + index < count
         if row_labels is not None and query_labels is not None:
             there = there & (row_labels[tile][:, None] != query_labels)
-        keys = hamming.distances(rows[tile], queries) * size + index
+        keys = distances(rows[tile], queries) * size + index
         keys = jnp.maximum(keys, jnp.where(there, 0, _NEVER))
         return keys.reshape(-1, BLOCK, m)
 

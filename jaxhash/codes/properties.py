@@ -1,84 +1,211 @@
-"""The encoding properties of one model's neural codes: determinism and categorisation.
+"""The encoding properties of neural codes, one table: determinism and categorisation.
 
-Definitions: He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2101.05490), section 3, and the
-authors' code for what the text leaves open.
+A property is a function of a `CodedData` and one line in `PROPERTIES`; what a sweep measures, saves, prints and draws
+follows from the table. Definitions: He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2101.05490),
+section 3, and the authors' code for what the text leaves open.
 """
 
 import math
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
 
 import jax
-from jaxtyping import Array, Int, Key, UInt32
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, UInt32
 
-from jaxhash.codes.code import first_repeated, keep_bits, redundancy_ratio, varying_bits
+from jaxhash.codes.code import WORD, Code, unpack
+from jaxhash.codes.distinct import first_repeated, redundancy, varying
+from jaxhash.codes.files import Codes, check_alike, check_labels, chunks
 from jaxhash.codes.kmeans import cluster_accuracy, kmeans
-from jaxhash.codes.knn import knn_predict
-from jaxhash.codes.logistic import logistic_accuracy
+from jaxhash.codes.logistic import logistic
+from jaxhash.codes.neighbours import knn
 
 NEIGHBOURS = 9
 RESTARTS = 10
+SAMPLED_BITS = 4096
+"""K-Means and logistic regression see all bits that vary, or a random sample of so many."""
 
 Assignment = Literal["optimal", "greedy"]
 
 
-class Properties(NamedTuple):
-    """Six of the ten numbers that are kept of every model (the others are losses and accuracies), each in [0, 1]."""
+@dataclass(frozen=True, eq=False)
+class CodedData:
+    """Codes of training and test examples and their labels: what a property is a function of."""
 
-    train_redundancy: float
-    test_redundancy: float
-    train_kmeans_accuracy: float
-    test_kmeans_accuracy: float
-    knn_accuracy: float
-    logistic_accuracy: float
+    train: Codes
+    train_labels: Int[Array, " train"]
+    test: Codes
+    test_labels: Int[Array, " test"]
+    num_classes: int
+    key: Key[Array, ""]
+    """Decides the K-Means seedings, and which bits are sampled."""
+    assignment: Assignment = "optimal"
+    """How clusters get their labels: the best one-to-one, or the authors' greedy one."""
+    count: int | None = None
+    """The training examples are the first so many of those given; all of them if None. One program serves every count,
+    so that a sweep over sample sizes compiles it once."""
+    sampled_bits: int = SAMPLED_BITS
+
+    @property
+    def num_train(self) -> int:
+        """Training examples."""
+        return self.train.n if self.count is None else self.count
+
+    @cached_property
+    def counted(self) -> Codes:
+        """The training codes; those beyond `count` repeat the first."""
+        if self.count is None or not isinstance(self.train, Code):
+            return self.train
+        return self.train.replace(words=first_repeated(self.train.words, self.count))
+
+    @cached_property
+    def varying(self) -> tuple[Code, Code]:
+        """Training and test codes without the bits that are constant over both together, as the authors drop them: the
+        same words with those bits 0, which no distance can see; of longer codes `sampled_bits` of the others.
+        """
+        mask = varying(self.counted, self.test)
+        train, test = self.counted, self.test
+        if isinstance(train, Code) and isinstance(test, Code) and train.num_bits <= self.sampled_bits:
+            return train.replace(words=train.words & mask), test.replace(words=test.words & mask)
+        seed = int(jax.random.bits(jax.random.fold_in(self.key, 2)))
+        some = [sample_bits(codes, np.asarray(mask), self.sampled_bits, seed) for codes in (self.counted, self.test)]
+        return some[0], some[1]
+
+
+class Property(NamedTuple):
+    """A number that is measured of the codes of every model."""
+
+    description: str
+    function: Callable[[CodedData], float | Float[Array, ""]]
+
+
+def _train_kmeans(data: CodedData) -> float | Float[Array, ""]:
+    if data.num_train < data.num_classes:
+        return math.nan  # fewer codes than clusters
+    codes, key = data.varying[0], jax.random.split(data.key)[0]
+    found = kmeans(key, codes, data.num_classes, restarts=RESTARTS, count=data.count)
+    return _accuracy_of_clusters(data, jnp.asarray(found.labels), data.train_labels, data.count)
+
+
+def _test_kmeans(data: CodedData) -> Float[Array, ""]:
+    found = kmeans(jax.random.split(data.key)[1], data.varying[1], data.num_classes, restarts=RESTARTS)
+    return _accuracy_of_clusters(data, jnp.asarray(found.labels), data.test_labels, None)
+
+
+def _accuracy_of_clusters(data: CodedData, clusters: Array, labels: Array, count: int | None) -> Float[Array, ""]:
+    return cluster_accuracy(clusters, labels, data.num_classes, assignment=data.assignment, count=count)
+
+
+def _knn(data: CodedData) -> Float[Array, ""]:
+    k = min(NEIGHBOURS, data.train.n)
+    found = knn(data.train, data.train_labels, data.test, k=k, num_classes=data.num_classes, count=data.count)
+    return (found == data.test_labels).mean()
+
+
+def _logistic(data: CodedData) -> Float[Array, ""]:
+    train, test = data.varying
+    found = logistic(train, data.train_labels, test, num_classes=data.num_classes, count=data.count)
+    return (found == data.test_labels).mean()
+
+
+PROPERTIES: dict[str, Property] = {
+    "train_redundancy": Property(
+        "redundancy ratio of the training codes", lambda data: redundancy(data.counted, data.count)
+    ),
+    "test_redundancy": Property("redundancy ratio of the test codes", lambda data: redundancy(data.test)),
+    "train_kmeans_accuracy": Property("K-Means accuracy on the training codes", _train_kmeans),
+    "test_kmeans_accuracy": Property("K-Means accuracy on the test codes", _test_kmeans),
+    "knn_accuracy": Property("9-NN accuracy on the test codes", _knn),
+    "logistic_accuracy": Property("logistic regression accuracy on the test codes", _logistic),
+}
+"""What is measured of the codes of every model, each in [0, 1]. A line of your own makes one more."""
 
 
 def measure(
-    key: Key[Array, ""],
-    train_words: UInt32[Array, "train words"],
-    train_labels: Int[Array, " train"],
-    test_words: UInt32[Array, "test words"],
-    test_labels: Int[Array, " test"],
+    train: Codes,
+    train_labels: Int[Array, " train"] | Int[np.ndarray, " train"],
+    test: Codes,
+    test_labels: Int[Array, " test"] | Int[np.ndarray, " test"],
     *,
-    num_classes: int,
+    key: Key[Array, ""] | None = None,
+    num_classes: int | None = None,
     assignment: Assignment = "optimal",
     count: int | None = None,
-) -> Properties:
-    """All encoding properties of one model.
+    sampled_bits: int = SAMPLED_BITS,
+    properties: Mapping[str, Property] = PROPERTIES,
+) -> dict[str, float]:
+    """All encoding properties of the codes of one model.
 
-    Bits that are constant over train and test together are dropped before clustering and classification, as the
-    authors do. K-Means runs on the training codes and on the test codes separately; k-NN and logistic regression
-    are fitted on the training codes and scored on the test codes.
+    K-Means runs on the training codes and on the test codes separately; k-NN and logistic regression are fitted on the
+    training codes and scored on the test codes.
 
     Args:
-        key: decides the K-Means seedings.
-        train_words: packed codes of the training examples, uint32.
-        test_words: packed codes of the test examples, uint32.
-        num_classes: number of classes, and of clusters.
+        train: codes of the training examples, a `Code` or a `CodeFile`.
+        train_labels: 0 ... num_classes - 1, one for each code.
+        test: codes of the test examples.
+        test_labels: their labels.
+        key: decides the K-Means seedings, and which bits are sampled; `jax.random.key(0)` by default.
+        num_classes: number of classes, and of clusters; by default the largest label and one.
         assignment: how clusters get their labels: the best one-to-one, or the authors' greedy one.
-        count: the training examples are the first so many of those given (all by default). The programs are the same
-            for every count, so that a sweep over sample sizes compiles them once. Of fewer than 9 training examples
-            each votes in 9-NN; a class without any is never predicted; of fewer than there are classes no K-Means
-            is made, and `train_kmeans_accuracy` is NaN.
+        count: the training examples are the first so many of those given (all by default; of codes in memory only). Of
+            fewer than 9 training examples each votes in 9-NN; a class without any is never predicted; of fewer than
+            there are classes no K-Means is made, and `train_kmeans_accuracy` is NaN.
+        sampled_bits: of longer codes, K-Means and logistic regression see so many of the bits that vary.
+        properties: what to measure: `PROPERTIES`, some of it, or properties of your own.
+
+    Returns:
+        The number of each property, by its name.
+
+    Raises:
+        ValueError: if the codes differ in their number of bits, or labels are not one for each code.
+
+    >>> bits = jnp.array([[True, False], [True, True], [False, False], [False, True]])
+    >>> code, labels = Code.of(bits), jnp.array([1, 1, 0, 0])
+    >>> found = measure(code, labels, code, labels)
+    >>> found["train_redundancy"], found["logistic_accuracy"]
+    (0.0, 1.0)
     """
-    given = len(train_words) if count is None else count
-    if count is not None:
-        train_words = first_repeated(train_words, count)
-    mask = varying_bits(train_words, test_words)
-    train, test = keep_bits(train_words, mask), keep_bits(test_words, mask)
-    train_key, test_key = jax.random.split(key)
-
-    def clusters(key: Array, words: Array, labels: Array, count: int | None = None) -> float:
-        found = kmeans(key, words, num_classes, restarts=RESTARTS, count=count)
-        return float(cluster_accuracy(found.labels, labels, num_classes, assignment=assignment, count=count))
-
-    k = min(NEIGHBOURS, len(train_words))
-    neighbours = knn_predict(train, train_labels, test, k=k, num_classes=num_classes, count=count)
-    logistic = logistic_accuracy(train, train_labels, test, test_labels, num_classes=num_classes, count=count)
-    return Properties(
-        train_redundancy=redundancy_ratio(train_words, count),
-        test_redundancy=redundancy_ratio(test_words),
-        train_kmeans_accuracy=clusters(train_key, train, train_labels, count) if given >= num_classes else math.nan,
-        test_kmeans_accuracy=clusters(test_key, test, test_labels),
-        knn_accuracy=float((neighbours == test_labels).mean()),
-        logistic_accuracy=float(logistic),
+    check_alike(train, test)
+    check_labels(train, train_labels, "training")
+    check_labels(test, test_labels, "test")
+    if num_classes is None:
+        num_classes = int(max(np.max(train_labels), np.max(test_labels))) + 1
+    data = CodedData(
+        train,
+        jnp.asarray(train_labels, jnp.int32),
+        test,
+        jnp.asarray(test_labels, jnp.int32),
+        num_classes,
+        jax.random.key(0) if key is None else key,
+        assignment,
+        count,
+        sampled_bits,
     )
+    found: dict[str, Any] = {name: one.function(data) for name, one in properties.items()}
+    there = jax.device_get(found)
+    return {name: float(there[name]) for name in properties}
+
+
+def sample_bits(codes: Codes, mask: UInt32[np.ndarray, " words"], count: int, seed: int) -> Code:
+    """`count` of the bits in a mask, drawn without replacement, as codes in memory; all of them if they are fewer.
+
+    The same mask, count and seed choose the same bits of another file. The words are as many as `count` bits take,
+    whatever was found, so that one compiled program serves all layers.
+
+    Raises:
+        ValueError: if count is less than 1.
+    """
+    if count < 1:
+        raise ValueError(f"count={count} bits are less than 1; give 1 or more")
+    there = np.flatnonzero(np.asarray(unpack(jnp.asarray(mask), codes.num_words * WORD)))
+    chosen = np.sort(np.random.default_rng(seed).choice(there, min(count, len(there)), replace=False))
+    word, shift = chosen // WORD, (chosen % WORD).astype(np.uint32)
+    sampled = np.zeros((codes.n, -(-count // WORD)), np.uint32)
+    for start, words in chunks(codes):
+        bits = ((words[:, word] >> shift) & 1).astype(np.uint8)
+        packed = np.packbits(bits, axis=1, bitorder="little")
+        sampled.view(np.uint8)[start : start + len(words), : packed.shape[1]] = packed
+    return Code(jnp.asarray(sampled), len(chosen))

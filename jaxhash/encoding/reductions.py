@@ -68,6 +68,25 @@ def sample(num_bits: int, key: Key[Array, ""]) -> Reduction:
     return reduce
 
 
+def sampled_positions(count: int, key: Key[Array, ""], channel_axis: int = -1) -> Reduction:
+    """A bit per channel and position, at `count` positions drawn without replacement, the same for all examples and
+    all layers of equal size; what is no map, or has no more positions, keeps a bit per unit.
+
+    Raises:
+        ValueError: if count is less than 1.
+    """
+    if count < 1:
+        raise ValueError(f"count={count} positions are less than 1; give 1 or more")
+
+    def reduce(x: Float[Array, "n *shape"]) -> Bool[Array, "n *bits"]:
+        maps = _positions_last(x, channel_axis)
+        if maps.shape[2] > count:
+            maps = maps[..., jnp.sort(jax.random.choice(key, maps.shape[2], (count,), replace=False))]
+        return active(maps)
+
+    return reduce
+
+
 def _channels(x: Array, channel_axis: int) -> int:
     """The axis of x, whose axis 0 numbers examples, that numbers channels."""
     return channel_axis % (x.ndim - 1) + 1

@@ -34,6 +34,12 @@ _RELU_INIT = nn.initializers.he_normal()
 _OUTPUT_INIT = nn.initializers.glorot_uniform()
 
 
+def _relu(z: Array, name: str) -> Array:
+    """A ReLU in a scope of its layer's name, which `jaxhash.encode` takes over."""
+    with jax.named_scope(name):
+        return nn.relu(z)
+
+
 class VGG(nn.Module):
     """3 x 3 convolutions in stages, a 2 x 2 max pool after each, then dense layers with dropout.
 
@@ -68,7 +74,7 @@ class VGG(nn.Module):
                 name = f"conv_{len(pre_activations) + 1:02d}"
                 z = _normalise(_convolve(channels, 1, name)(x), f"norm_{name}", train, self.norm_momentum)
                 pre_activations[name] = z
-                x = nn.relu(z)
+                x = _relu(z, name)
             x = nn.max_pool(x, (2, 2), (2, 2))
         x = x.reshape(x.shape[0], -1)
         for units in self.dense:
@@ -76,7 +82,7 @@ class VGG(nn.Module):
             z = nn.Dense(units, use_bias=False, kernel_init=_RELU_INIT, name=name)(x)
             z = _normalise(z, f"norm_{name}", train, self.norm_momentum)
             pre_activations[name] = z
-            x = nn.Dropout(self.dropout, deterministic=not train)(nn.relu(z))
+            x = nn.Dropout(self.dropout, deterministic=not train)(_relu(z, name))
         return nn.Dense(self.classes, kernel_init=_OUTPUT_INIT, name="output")(x), pre_activations
 
 
@@ -116,8 +122,9 @@ class ResNet(nn.Module):
             return _normalise(_convolve(channels, stride, name)(x), f"norm_{name}", train, self.norm_momentum)
 
         def relu(z: Array) -> Array:
-            pre_activations[f"conv_{len(pre_activations) + 1:02d}"] = z
-            return nn.relu(z)
+            name = f"conv_{len(pre_activations) + 1:02d}"
+            pre_activations[name] = z
+            return _relu(z, name)
 
         x = relu(layer(x, self.widths[0], 1))
         for stage, width in enumerate(self.widths):

@@ -1,1 +1,38 @@
-"""sweeps."""
+"""Sweeps: a grid of models (widths x repeats x sample sizes x snapshots) trained, measured, saved, and read again.
+
+In: a `SweepConfig` and a folder. Out: an `xarray.Dataset`, in the folder results.nc and results.csv; and every trained
+model, by its coordinates (`load`).
+
+    from jaxhash import sweeps
+    results = sweeps.run(sweeps.SweepConfig(widths=(10, 20), repeats=2), "runs/mine")
+    model = sweeps.load("runs/mine", width=20, repeat=0)
+
+A run that was interrupted continues with the same call. `Progress` and `Cost` are what `run` tells its callbacks.
+"""
+
+from jaxhash.sweeps.cost import Cost
+from jaxhash.sweeps.engine import plan, prepare, run
+from jaxhash.sweeps.folder import Model, RunError, load
+from jaxhash.sweeps.grid import METRICS, RANDOM, SweepConfig
+from jaxhash.sweeps.results import collect, save_results
+from jaxhash.sweeps.task import Callback, Interrupted, Progress
+from jaxhash.training.mlp import TrainConfig
+
+__all__ = [
+    "METRICS",
+    "RANDOM",
+    "Callback",
+    "Cost",
+    "Interrupted",
+    "Model",
+    "Progress",
+    "RunError",
+    "SweepConfig",
+    "TrainConfig",
+    "collect",
+    "load",
+    "plan",
+    "prepare",
+    "run",
+    "save_results",
+]

@@ -1,4 +1,4 @@
-"""What a sweep will cost, before it starts: counted, and timed on a few of its own steps."""
+"""Cost of a sweep: counted and timed on a few of its own steps before it starts, and the time left while it runs."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -6,10 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
+import numpy as np
 
 from jaxhash.sweeps.folder import Task
-from jaxhash.sweeps.grid import SweepConfig
-from jaxhash.sweeps.task import Looked, OnDevice, Programs, look, numbers_of, orders, repeat_keys, rows_to_measure
+from jaxhash.sweeps.inputs import OnDevice, labels, orders, repeat_keys
+from jaxhash.sweeps.programs import Programs, evaluate, measured, shape_to_measure
+from jaxhash.sweeps.task import Callback, Progress, Sweep
 from jaxhash.training.population import Block
 
 
@@ -25,82 +27,121 @@ class Cost(NamedTuple):
     seconds: float
     """Estimated time on this machine, compiling included, if no model stops early and nothing else runs."""
     epochs_a_measuring: float
-    """To measure a model takes as long as to train it for so many epochs, on average."""
+    """To measure a model takes as long as to train it for so many epochs, on average and compiling included."""
 
 
 def calibrate(
-    config: SweepConfig, tasks: list[Task], programs: Mapping[Block, Programs], data: OnDevice, lanes: int
+    sweep: Sweep, tasks: list[Task], programs: Mapping[Block, Programs], data: OnDevice, workers: int
 ) -> Cost:
-    """Count the cost of some tasks and time it: an epoch and a measuring of the costliest block, on all lanes at once.
+    """Count the cost of some tasks and time it: an epoch and a measuring of the costliest block, on all workers.
 
     The programs are those of the sweep, so that what is compiled here is not compiled again. Models of narrower blocks
-    are taken to cost their share of the FLOPs, and every code as much to measure as those of the second epoch.
+    are taken to cost their share of the FLOPs, every code as much to measure, and every program that measures codes as
+    long to compile, as those of the widest model.
     """
-
-    def flops(task: Task) -> int:
-        return task.block.flops_per_step(1) * len(task.repeats)
-
-    n, moments = len(data.x), len(config.moments)
-    costliest = max(tasks, key=flops)
+    config, n = sweep.config, len(data.x)
+    costliest = max(tasks, key=_flops)
+    samples = _one_of_each_size(tasks, costliest.block, n)
     program, keys = programs[costliest.block], repeat_keys(config, costliest)
-    order, keys = data.place.spread((orders(config, costliest, keys, 0, n), keys))
-    states = [data.place.spread(program.init(keys)) for _ in range(lanes)]
-    start = time.perf_counter()
-    states[0] = jax.block_until_ready(program.epoch(states[0], keys, order, data.x, data.y))[0]
-    first_seconds = time.perf_counter() - start
+    y = np.stack([labels(config, data.host, repeat) for repeat in costliest.repeats])
+    order, spread_keys, y = data.place.spread((orders(config, costliest, keys, 0, n), keys, y))
+    states = [data.place.spread(program.init(keys)) for _ in range(workers)]
 
-    def an_epoch(lane: int) -> None:
-        states[lane] = jax.block_until_ready(program.epoch(states[lane], keys, order, data.x, data.y))[0]
+    def an_epoch(worker: int) -> None:
+        states[worker] = jax.block_until_ready(program.epoch(states[worker], spread_keys, order, data.x, y))[0]
 
-    with ThreadPoolExecutor(lanes) as pool:
-        epoch_seconds = _timed(pool, lanes, an_epoch)
-        look_seconds, measure_seconds = 0.0, {}
-        of_block = [task for task in tasks if task.block == costliest.block]
-        for rows, (task, i) in _one_of_each_size(of_block, n).items():
+    with ThreadPoolExecutor(workers) as pool:
+        epoch_compiling, epoch_seconds = _timed(pool, workers, an_epoch)
+        evaluate_compiling = evaluate_seconds = 0.0
+        measure_compiling: dict[int, float] = {}
+        measure_seconds: dict[int, float] = {}
+        for rows, (task, i) in samples.items():
+            found = evaluate(config, task, program, states[0], data)
 
-            def a_look(lane: int, task: Task = task) -> None:
-                jax.block_until_ready(look(task, program, states[0], data).train)
+            def an_evaluation(worker: int, task: Task = task) -> None:
+                jax.block_until_ready(evaluate(config, task, program, states[0], data).train)
 
-            looked, m = look(task, program, states[0], data), len(task.block.widths) - 1
+            def a_measuring(worker: int, task: Task = task, i: int = i, found=found) -> None:  # type: ignore[no-untyped-def]
+                measured(config, task, found, data, i, len(task.block.widths) - 1, sweep.properties)
 
-            def a_measuring(lane: int, task: Task = task, i: int = i, m: int = m, looked: Looked = looked) -> None:
-                numbers_of(config, task, looked, data, i, m)
+            evaluate_compiling, evaluate_seconds = map(
+                max, (evaluate_compiling, evaluate_seconds), _timed(pool, workers, an_evaluation)
+            )
+            measure_compiling[rows], measure_seconds[rows] = _timed(pool, workers, a_measuring)
 
-            a_measuring(0)
-            look_seconds = max(look_seconds, _timed(pool, lanes, a_look))
-            measure_seconds[rows] = _timed(pool, lanes, a_measuring)
-
-    training = epoch_seconds * config.train.epochs * sum(map(flops, tasks)) / flops(costliest)
-    measuring = moments * sum(
-        look_seconds + len(task.block.widths) * sum(measure_seconds[rows] for rows in _rows(task, n)) for task in tasks
-    )
-    compiling = max(first_seconds - epoch_seconds, 0) * (len({task.block for task in tasks}) - 1)
+    snapshots = len(config.snapshot_epochs)
+    training = epoch_seconds * config.train.epochs * sum(map(_flops, tasks)) / _flops(costliest)
+    shapes = [
+        shape_to_measure(task, i, m, n)
+        for task in tasks
+        for i in range(len(task.repeats))
+        for m in range(len(task.block.widths))
+    ]
+    measuring = snapshots * (evaluate_seconds * len(tasks) + sum(measure_seconds[rows] for rows, _ in shapes))
+    # One of each number of rows is compiled now, and so are the programs of one block.
+    others = {*shapes} - {
+        shape_to_measure(task, i, -1, n) for task, i in _one_of_each_size(tasks, costliest.block, n).values()
+    }
+    blocks = len({task.block for task in tasks}) - 1
+    compiling = sum(measure_compiling[rows] for rows, _ in others) + blocks * (epoch_compiling + evaluate_compiling)
     models = sum(len(task.repeats) * len(task.block.widths) for task in tasks)
     return Cost(
         models=models,
-        measurings=models * moments,
+        measurings=models * snapshots,
         model_steps=models * config.train.epochs * order.shape[1],
-        seconds=(training + measuring + compiling) / lanes,
-        epochs_a_measuring=(measuring / moments) / max(training / config.train.epochs, 1e-9),
+        seconds=(training + measuring + compiling) / workers,
+        epochs_a_measuring=((measuring + compiling) / snapshots) / max(training / config.train.epochs, 1e-9),
     )
 
 
-def _rows(task: Task, n: int) -> list[int]:
-    """Rows in which the codes of each repeat of a task are measured."""
-    return [rows_to_measure(size, n) for size in task.examples or (n,) * len(task.repeats)]
+class Estimate:
+    """The time left of a sweep: what `calibrate` said at first, and more and more what it really took."""
+
+    def __init__(self, cost: Cost, tasks: list[Task], epochs: int) -> None:
+        self._cost, self._epochs = cost, epochs
+        self._todo = {task.name for task in tasks}
+        self._trained: dict[str, float] = {}
+        self._measured = 0
+        self._began = time.monotonic()
+
+    def telling(self, callback: Callback) -> Callback:
+        """The callback, told the seconds left with everything."""
+        return lambda progress: callback(progress._replace(seconds_left=self.update(progress)))
+
+    def update(self, progress: Progress) -> float:
+        """Take in what was done, and say how many seconds are left; the tasks that were done before do not count."""
+        task = progress.task
+        if task.name in self._todo:
+            # Measured after its last epoch: models that stopped early have no more to train.
+            self._trained[task.name] = progress.epoch * len(task.repeats) * len(task.block.widths)
+            self._measured += len(progress.models)
+        total = self._cost.models * self._epochs + self._cost.measurings * self._cost.epochs_a_measuring
+        done = (sum(self._trained.values()) + self._measured * self._cost.epochs_a_measuring) / total
+        elapsed = time.monotonic() - self._began
+        as_planned, as_it_went = self._cost.seconds * (1 - done), elapsed * (1 - done) / max(done, 1e-9)
+        return max((1 - done) * as_planned + done * as_it_went, 0.0)
 
 
-def _one_of_each_size(tasks: list[Task], n: int) -> dict[int, tuple[Task, int]]:
-    """For every number of rows in which codes are measured, a task and a repeat of it that is measured so."""
-    return {rows: (task, i) for task in tasks for i, rows in enumerate(_rows(task, n))}
+def _flops(task: Task) -> int:
+    return task.block.flops_per_step(1) * len(task.repeats)
 
 
-def _timed(pool: ThreadPoolExecutor, lanes: int, work: Callable[[int], None]) -> float:
-    """Seconds of a piece of work that all lanes do at once."""
+def _one_of_each_size(tasks: list[Task], block: Block, n: int) -> dict[int, tuple[Task, int]]:
+    """For every number of rows in which codes are measured, a task and a repeat of it that is measured so; of a block
+    where it has one.
+    """
+    of_block = [task for task in tasks if task.block == block]
+    return {shape_to_measure(task, i, 0, n)[0]: (task, i) for task in of_block for i in range(len(task.repeats))}
 
-    def timed(lane: int) -> float:
+
+def _timed(pool: ThreadPoolExecutor, workers: int, work: Callable[[int], None]) -> tuple[float, float]:
+    """Seconds that compiling takes, and those of a piece of work that all workers do at once."""
+
+    def timed(worker: int) -> float:
         start = time.perf_counter()
-        work(lane)
+        work(worker)
         return time.perf_counter() - start
 
-    return max(pool.map(timed, range(lanes)))
+    first = timed(0)
+    seconds = max(pool.map(timed, range(workers)))
+    return max(first - seconds, 0.0), seconds

@@ -1,39 +1,52 @@
 """What a sweep is asked to do: the grid of models, what they learn from, and when they are looked at."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import jax
+import tyro
 from jaxtyping import Array
 
-from jaxhash.codes.properties import Assignment
+from jaxhash.codes.properties import PROPERTIES, Assignment, Property
+from jaxhash.data import Dataset
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.training.mlp import TrainConfig
 
-NUMBERS = {
+METRICS = {
     "train_loss": "cross-entropy on the training examples (nats)",
     "train_accuracy": "accuracy on the training examples",
     "test_loss": "cross-entropy on the test examples (nats)",
     "test_accuracy": "accuracy on the test examples",
-    "train_redundancy": "redundancy ratio of the training codes",
-    "test_redundancy": "redundancy ratio of the test codes",
-    "train_kmeans_accuracy": "K-Means accuracy on the training codes",
-    "test_kmeans_accuracy": "K-Means accuracy on the test codes",
-    "knn_accuracy": "9-NN accuracy on the test codes",
-    "logistic_accuracy": "logistic regression accuracy on the test codes",
+    **{name: one.description for name, one in PROPERTIES.items()},
 }
-"""The ten numbers that are kept of every model, as the study's authors do."""
+"""The ten metrics that are kept of every model, as the study's authors do."""
 
 RANDOM = {"random_redundancy": "redundancy ratio of the codes of uniform random inputs"}
-"""The number that `random_inputs` adds."""
+"""The metric that `random_inputs` adds."""
+
+
+Properties = Mapping[str, Property]
+"""Further properties of the codes of a model by name, each as a line of the table in `jaxhash/codes/properties.py`."""
+
+
+_NAME_OR_FILE = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="NAME|FILE",
+    instance_from_str=lambda words: words[0],
+    is_instance=lambda value: isinstance(value, str | Dataset),
+    str_from_instance=lambda value: [value if isinstance(value, str) else value.name],
+)
+"""How a command line names a dataset."""
 
 
 @dataclass(frozen=True)
 class SweepConfig:
     """A grid of models and what they learn from. It decides every number of the result, bit for bit."""
 
-    dataset: str = "digits"
+    dataset: Annotated[str | Dataset, _NAME_OR_FILE] = "digits"
     """digits (embedded), mnist, fashion_mnist, kmnist, cifar10, svhn, adult, imdb, or the path of an .npz file with
-    x_train, y_train, x_test, y_test."""
+    x_train, y_train, x_test, y_test. In Python also a `Dataset`."""
     widths: tuple[int, ...] = (3, 5, 10, 20, 30, 50, 70, 100)
     """Total hidden units of each model."""
     repeats: int = 3
@@ -41,12 +54,13 @@ class SweepConfig:
     seed: int = 0
     """Of everything random."""
     examples: int | None = None
-    """Keep only so many training examples, the first; all by default. Epochs get shorter with them: for the effect of
-    sample size alone, use sample sizes."""
+    """Keep only so many training examples, the first, in every repeat; all by default. Epochs get shorter with them:
+    for the effect of sample size alone, use sample sizes."""
     sample_sizes: tuple[int, ...] = ()
     """Numbers of training examples: every model is trained once on the first so many examples of the training set, for
     each number. Few examples are repeated until they fill an epoch of the whole set, so that all train for the same
-    number of steps. Empty: on all of them."""
+    number of steps. The first are the same in every repeat, as in the study, and all repeats share one copy of the
+    data. Empty: on all of them."""
     snapshots: tuple[int, ...] = ()
     """Epochs after which the models are measured and saved; 0 is untrained, and the last is --epochs. Empty: after the
     last one only."""
@@ -54,7 +68,7 @@ class SweepConfig:
     """Measure the codes of random inputs too, uniform in [-1, 0], as many as there are test examples: the study's
     control, outside the range of pixels."""
     label_noise: float = 0.0
-    """Fraction of training labels replaced by random ones."""
+    """Fraction of training labels replaced by random ones, drawn anew in each repeat."""
     assignment: Assignment = "optimal"
     """How K-Means clusters get their labels: the best one-to-one, or the study authors' greedy way."""
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -83,14 +97,19 @@ class SweepConfig:
             )
 
     @property
-    def moments(self) -> tuple[int, ...]:
+    def snapshot_epochs(self) -> tuple[int, ...]:
         """The epochs after which models are measured, ascending."""
         return tuple(sorted(self.snapshots)) or (self.train.epochs,)
 
     @property
-    def numbers(self) -> dict[str, str]:
-        """Names of the numbers that are kept of every model, and what they are."""
-        return NUMBERS | (RANDOM if self.random_inputs else {})
+    def metrics(self) -> dict[str, str]:
+        """Names of the metrics that are kept of every model, and what they are."""
+        return METRICS | (RANDOM if self.random_inputs else {})
+
+    @property
+    def data_name(self) -> str:
+        """Name of the dataset, or the path of its file."""
+        return self.dataset.name if isinstance(self.dataset, Dataset) else str(self.dataset)
 
     def repeat_key(self, repeat: int) -> Array:
         """The key of a repeat: the same whoever trains beside it."""

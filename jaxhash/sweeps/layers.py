@@ -4,7 +4,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from operator import methodcaller
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -13,13 +13,12 @@ import xarray as xr
 from jaxtyping import Array
 
 from jaxhash.codes.code import Code
-from jaxhash.codes.layers import first_layers, single_layer
-from jaxhash.codes.properties import Assignment, Properties, measure
+from jaxhash.codes.properties import PROPERTIES, Assignment, measure
 from jaxhash.data import Dataset
 from jaxhash.runtime.streams import Stream, stream_key
+from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import folder
-from jaxhash.sweeps import run as sweep
-from jaxhash.sweeps.run import Interrupted, SweepConfig
+from jaxhash.sweeps.engine import Interrupted, SweepConfig
 
 SINGLE, FIRST = "single layer", "first layers"
 PARTS = (SINGLE, FIRST)
@@ -42,7 +41,7 @@ def measured(
         stop: set it to stop after the measurings under way; nothing is saved then.
 
     Returns:
-        The numbers of `Properties` by (part, repeat, width, layer): part "single layer" has the code of layer `layer`
+        The numbers of `PROPERTIES` by (part, repeat, width, layer): part "single layer" has the code of layer `layer`
         alone (from 1), part "first layers" that of the layers up to it, all of them at the last. The code of all
         layers has the numbers that the sweep has saved. NaN for models that diverged.
 
@@ -58,7 +57,7 @@ def measured(
     stop = stop or threading.Event()
     data, depth = sweep.prepare(config, data_dir), config.model.depth
     models = itertools.product(range(whole.sizes["repeat"]), range(whole.sizes["width"]))
-    shape = len(Properties._fields), len(PARTS), whole.sizes["repeat"], whole.sizes["width"], depth
+    shape = len(PROPERTIES), len(PARTS), whole.sizes["repeat"], whole.sizes["width"], depth
     table = np.full(shape, np.nan)
 
     def fill(at: tuple[int, int]) -> None:
@@ -66,9 +65,10 @@ def measured(
         if not own["diverged"]:
             model = folder.load(run, width=int(own["width"]), repeat=int(own["repeat"]))
             key = stream_key(config.repeat_key(int(own["repeat"])), Stream.MEASURE_LAYERS, int(own["width"]))
-            of_all_layers = Properties(*(float(own[name]) for name in Properties._fields))
-            found = _of_model(key, model, of_all_layers, data, config.assignment, stop)
-            table[:, :, *at] = np.moveaxis(np.array(found), -1, 0)
+            labels = sweep.labels(config, data, int(own["repeat"]))
+            of_all_layers = {name: float(own[name]) for name in PROPERTIES}
+            found = _of_model(key, model, of_all_layers, data, labels, config.assignment, stop)
+            table[:, :, *at] = [[[one[name] for one in part] for part in found] for name in PROPERTIES]
 
     with ThreadPoolExecutor(sweep.lanes()) as pool:
         try:
@@ -79,7 +79,7 @@ def measured(
     results = xr.Dataset(
         {
             name: (("part", "repeat", "width", "layer"), values, whole[name].attrs)
-            for name, values in zip(Properties._fields, table, strict=True)
+            for name, values in zip(PROPERTIES, table, strict=True)
         },
         coords={
             "part": list(PARTS),
@@ -97,24 +97,26 @@ def measured(
 def _of_model(
     key: Array,
     model: folder.Model,
-    of_all_layers: Properties,
+    of_all_layers: dict[str, float],
     data: Dataset,
+    y_train: np.ndarray,
     assignment: Assignment,
     stop: threading.Event,
-) -> tuple[list[Properties], list[Properties]]:
+) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """One entry a layer: of the layer alone, and of the layers up to it."""
     units = model.module.units
     if len(units) == 1:
         return [of_all_layers], [of_all_layers]
     codes = model.codes(data.x_train), model.codes(data.x_test)
-    labels = jnp.asarray(data.y_train), jnp.asarray(data.y_test)
+    labels = jnp.asarray(y_train), jnp.asarray(data.y_test)
 
-    def properties(cut: Callable[[Code], Code]) -> Properties:
+    def properties(cut: Callable[[Code], Code]) -> dict[str, float]:
         if stop.is_set():
             raise Interrupted
-        train, test = (cut(code).words for code in codes)
-        return measure(key, train, labels[0], test, labels[1], num_classes=data.num_classes, assignment=assignment)
+        train, test = (cut(code) for code in codes)
+        return measure(train, labels[0], test, labels[1], key=key, num_classes=data.num_classes, assignment=assignment)
 
-    single = [properties(partial(single_layer, units=units, layer=layer)) for layer in range(len(units))]
-    between = [properties(partial(first_layers, units=units, count=count)) for count in range(2, len(units))]
+    names = [layer.name for layer in codes[0].layers]
+    single = [properties(methodcaller("layer", name)) for name in names]
+    between = [properties(methodcaller("up_to", name)) for name in names[1:-1]]
     return single, [single[0], *between, of_all_layers]

@@ -25,7 +25,7 @@ from jaxhash.storage import event_log
 from jaxhash.storage.event_log import LOG, EventLog, finite
 from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import SweepConfig
-from jaxhash.sweeps.task import Interrupted, Progress, Report
+from jaxhash.sweeps.task import Callback, Interrupted, Progress
 
 
 @contextmanager
@@ -34,12 +34,12 @@ def opened(
     config: SweepConfig,
     tasks: list[Task],
     examples: int,
-    report: Report,
+    callback: Callback,
     *,
     process: int = 0,
     processes: int = 1,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Report]:
+) -> Iterator[Callback]:
     """Log what the callback given out is told, and how it ends.
 
     Args:
@@ -47,7 +47,7 @@ def opened(
         config: the grid.
         tasks: all of it, done or not.
         examples: in the training set.
-        report: told all that is logged, afterwards.
+        callback: told all that is logged, afterwards.
         process: which one this is, from 0.
         processes: how many work on the sweep together.
         clock: seconds since any moment.
@@ -69,7 +69,7 @@ def opened(
     ) as log:
         # A run that is continued reports again what is done.
         measured = {(e.get("task"), e.get("epoch")) for e in events(out, process) if e["event"] == "measured"}
-        yield _logging(log, steps, measured, report)
+        yield _logging(log, steps, measured, callback)
 
 
 def events(out: Path, process: int = 0) -> list[dict[str, Any]]:
@@ -112,8 +112,8 @@ def _path(out: Path, process: int) -> Path:
     return out / (f"log-{process}.jsonl" if process else LOG)
 
 
-def _logging(log: EventLog, steps_per_epoch: int, logged: set[tuple[Any, Any]], report: Report) -> Report:
-    """`logged`: the tasks and epochs that have a line already."""
+def _logging(log: EventLog, steps_per_epoch: int, logged: set[tuple[Any, Any]], callback: Callback) -> Callback:
+    """`logged`: the tasks and epochs that have a line already; a run that is continued reports again what is done."""
     lock = threading.Lock()
     model_steps = 0
 
@@ -151,6 +151,6 @@ def _logging(log: EventLog, steps_per_epoch: int, logged: set[tuple[Any, Any]], 
                 epoch(progress)
             if progress.models:
                 measured(progress)
-        report(progress)
+        callback(progress)
 
     return both

@@ -9,7 +9,7 @@ import xarray as xr
 from jaxhash.storage import checkpoint
 from jaxhash.storage.checkpoint import CheckpointError
 from jaxhash.sweeps import folder as runs
-from jaxhash.sweeps.grid import NUMBERS, RANDOM
+from jaxhash.sweeps.grid import METRICS, RANDOM
 
 STATE = {"epochs": "epochs trained", "diverged": "1 where the training loss left the finite numbers"}
 
@@ -18,8 +18,8 @@ def collect(out: Path) -> xr.Dataset:
     """The results of a finished run, put together from its tasks.
 
     Returns:
-        `NUMBERS` (and `random_redundancy`, if the sweep measured it), `epochs` and `diverged`, by repeat and width,
-        and, if the grid has them, by `examples` and `epoch`.
+        `METRICS` (and `random_redundancy` and the user's properties, if the sweep measured them), `epochs` and
+        `diverged`, by repeat and width, and, if the grid has them, by `examples` and `epoch`.
 
     Raises:
         CheckpointError: if a task is missing or damaged.
@@ -34,7 +34,7 @@ def collect(out: Path) -> xr.Dataset:
         "epoch": (snapshots, "epochs of training"),
     }
     axes = {name: axis for name, axis in axes.items() if axis[0]}
-    attributes = {**NUMBERS, **(RANDOM if config.get("random_inputs") else {}), **STATE}
+    attributes = METRICS | (RANDOM if config.get("random_inputs") else {}) | description.get("properties", {}) | STATE
     table = {name: np.full([len(values) for values, _ in axes.values()], np.nan) for name in attributes}
     for task in runs.tasks_of(description):
         for epoch in snapshots or (None,):
@@ -48,7 +48,7 @@ def collect(out: Path) -> xr.Dataset:
                 raise
             except (KeyError, TypeError, ValueError) as error:
                 raise CheckpointError(
-                    f"{path}: does not have the numbers of its models ({error!r}); delete this folder and run the "
+                    f"{path}: does not have the metrics of its models ({error!r}); delete this folder and run the "
                     "same command again"
                 ) from None
     try:

@@ -13,9 +13,9 @@ from typing import Any
 
 import xarray as xr
 
-from jaxhash.sweeps import run as sweep
+from jaxhash.sweeps import engine as sweep
+from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.sweeps.folder import CONFIG, RunError
-from jaxhash.sweeps.run import SweepConfig
 
 BASELINE = "baseline"
 """Name of the variant in which nothing is changed."""

@@ -19,8 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from jaxhash.runtime import signals
-from jaxhash.sweeps import run as sweep
-from jaxhash.sweeps.run import NUMBERS, SweepConfig
+from jaxhash.sweeps import engine as sweep
+from jaxhash.sweeps.engine import METRICS, SweepConfig
 from jaxhash.terminal.machines import ONE_PROCESS, Machines
 
 EXIT_INTERRUPTED = 130
@@ -66,7 +66,7 @@ def title_of(config: SweepConfig) -> str:
     """What a figure of a sweep shows, in short."""
     depth = config.model.depth
     layers = f"{depth} hidden layer{'s' if depth > 1 else ''}"
-    return f"{Path(config.dataset).stem}, {layers}, {config.repeats} repeat{'s' if config.repeats > 1 else ''}"
+    return f"{Path(config.data_name).stem}, {layers}, {config.repeats} repeat{'s' if config.repeats > 1 else ''}"
 
 
 def run_sweep(config: SweepConfig, out: Path, data_dir: Path | None, machines: Machines = ONE_PROCESS) -> xr.Dataset:
@@ -76,7 +76,7 @@ def run_sweep(config: SweepConfig, out: Path, data_dir: Path | None, machines: M
 
     Exits as `interruptible` does.
     """
-    sweep.one_thread_a_lane()
+    sweep.one_thread_a_worker()
     console = Console(stderr=True)
     with interruptible(out, console) as stop, machines.joined() as group:
         if group is not None and group.index > 0:
@@ -94,7 +94,7 @@ def run_sweep(config: SweepConfig, out: Path, data_dir: Path | None, machines: M
                 mesh=machines.mesh,
                 group=group,
                 announce=display.announce,
-                report=display.update,
+                callback=display.update,
                 stop=stop,
             )
 
@@ -159,13 +159,13 @@ class Display:
         self._models_of = len(config.widths) * len(members)
         self._epochs_a_measuring = 0.0
         self._bar = progress_bar(console)
-        measured = "models measured" if len(config.moments) == 1 else "models x snapshots measured"
+        measured = "models measured" if len(config.snapshot_epochs) == 1 else "models x snapshots measured"
         self._models = Progress(TextColumn(measured), MofNCompleteColumn(), console=console)
         self._bar_task = self._bar.add_task("training", total=self._models_of * config.train.epochs)
-        self._models_task = self._models.add_task("", total=self._models_of * len(config.moments))
+        self._models_task = self._models.add_task("", total=self._models_of * len(config.snapshot_epochs))
         self._live: Live | None = None
         self._spoke = time.monotonic()
-        console.print(f"{config.dataset}: preparing, and timing the first steps ...", highlight=False)
+        console.print(f"{config.data_name}: preparing, and timing the first steps ...", highlight=False)
 
     def __enter__(self) -> "Display":
         if self._console.is_terminal:
@@ -181,7 +181,7 @@ class Display:
         """Say what the sweep will cost, before it starts."""
         # The bar counts epochs of single models; measuring is worth some of them.
         self._epochs_a_measuring = cost.epochs_a_measuring
-        moments = len(self._config.moments)
+        moments = len(self._config.snapshot_epochs)
         self._bar.update(
             self._bar_task,
             total=self._models_of * (self._config.train.epochs + moments * cost.epochs_a_measuring),
@@ -216,7 +216,7 @@ class Display:
                 self._speak()
 
     def _finished(self, measured: int) -> bool:
-        return measured == self._models_of * len(self._config.moments)
+        return measured == self._models_of * len(self._config.snapshot_epochs)
 
     def _speak(self) -> None:
         self._spoke = time.monotonic()
@@ -226,7 +226,7 @@ class Display:
 
     def _render(self) -> Group:
         config = self._config
-        table = Table(title=f"{config.dataset}: {_grid(config)}, side by side")
+        table = Table(title=f"{config.data_name}: {_grid(config)}, side by side")
         for column in ("width", "epoch", "training loss", "measured", "train redundancy", "9-NN", "test accuracy"):
             table.add_column(column, justify="right")
         with self._lock:
@@ -239,7 +239,7 @@ class Display:
                     str(width),
                     _range(self._epochs[width].values()),
                     f"{np.mean(losses):.4f}" if losses else "",
-                    f"{len(measured)} of {len(self._epochs[width]) * len(config.moments)}",
+                    f"{len(measured)} of {len(self._epochs[width]) * len(config.snapshot_epochs)}",
                     *(
                         f"{np.mean([e[name] for e in shown]):.3f}" if shown else ""
                         for name in ("train_redundancy", "knn_accuracy", "test_accuracy")
@@ -256,7 +256,7 @@ def summary(results: xr.Dataset, title: str) -> Table:
         "accuracy on the codes); results.csv has every model",
     )
     # Short, so that the table fits a terminal of 80 columns.
-    columns = {name: name.removesuffix("_accuracy").replace("_", "\n") for name in NUMBERS if not name.endswith("loss")}
+    columns = {name: name.removesuffix("_accuracy").replace("_", "\n") for name in METRICS if not name.endswith("loss")}
     columns |= {"train_accuracy": "train\nacc.", "test_accuracy": "test\nacc.", "knn_accuracy": "9-NN"}
     columns = {
         name: heading.replace("redundancy", "red.").replace("kmeans", "K-Means") for name, heading in columns.items()

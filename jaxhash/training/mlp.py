@@ -5,7 +5,7 @@ Recipe: He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2101.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -84,14 +84,14 @@ class TrainConfig:
 
 
 class TrainState(NamedTuple):
-    """Everything a block needs to train on. A model that is not active is frozen: nothing of it changes."""
+    """Everything a block needs to train on. The parameters and statistics of a model that is not active stay as they
+    are; its Adam moments go on, and are never used again.
+    """
 
     params: Params
     stats: NormStats | None
-    first_moment: Params
-    """Adam's running mean of the gradient."""
-    second_moment: Params
-    """Adam's running mean of its square."""
+    optimiser: Any
+    """Adam's running means of the gradient and of its square, as Optax names them."""
     step: Int[Array, ""]
     """Optimiser steps made."""
     active: Bool[Array, " models"]
@@ -114,8 +114,7 @@ def init_state(block: Block, repeat_key: Key[Array, ""]) -> TrainState:
     return TrainState(
         params=params,
         stats=stats,
-        first_moment=jax.tree.map(jnp.zeros_like, params),
-        second_moment=jax.tree.map(jnp.zeros_like, params),
+        optimiser=adam(optax.constant_schedule(0.0)).init(params),
         step=jnp.zeros((), jnp.int32),
         active=jnp.ones(models, bool),
         diverged=jnp.zeros(models, bool),
@@ -170,6 +169,7 @@ def make_epoch(block: Block, config: TrainConfig) -> EpochFn:
         schedule = optax.exponential_decay(
             config.learning_rate, config.drop_every * order.shape[0], config.drop_factor, staircase=True
         )
+        optimiser = adam(schedule, config.beta1, config.beta2, config.epsilon)
         active = _like_params(block, state.params, state.active)
 
         def train_step(state: TrainState, batch: Array) -> tuple[TrainState, Array]:
@@ -186,28 +186,11 @@ def make_epoch(block: Block, config: TrainConfig) -> EpochFn:
                 first=gradient.first + 2 * config.l2 * params.first,
                 hidden=tuple(g + 2 * config.l2 * p for g, p in zip(gradient.hidden, params.hidden, strict=True)),
             )
-            count = (state.step + 1).astype(jnp.float32)
-            # Adam's bias corrections, pulled out of the element-wise part: the same numbers, three operations less.
-            correction = jnp.sqrt(1 - config.beta2**count)
-            rate = schedule(state.step) * correction / (1 - config.beta1**count)
-            epsilon = config.epsilon * correction
-            first_moment = jax.tree.map(
-                lambda m, g: config.beta1 * m + (1 - config.beta1) * g, state.first_moment, gradient
-            )
-            second_moment = jax.tree.map(
-                lambda v, g: config.beta2 * v + (1 - config.beta2) * g * g, state.second_moment, gradient
-            )
+            updates, moments = optimiser.update(gradient, state.optimiser)
             state = state._replace(
-                params=jax.tree.map(
-                    lambda p, m, v, a: jnp.where(a, p - rate * m / (jnp.sqrt(v) + epsilon), p),
-                    params,
-                    first_moment,
-                    second_moment,
-                    active,
-                ),
+                params=jax.tree.map(lambda p, u, a: jnp.where(a, p + u, p), params, updates, active),
                 stats=jax.tree.map(lambda new, old: jnp.where(active.offset, new, old), new_stats, stats),
-                first_moment=first_moment,
-                second_moment=second_moment,
+                optimiser=moments,
                 step=state.step + 1,
             )
             return state, losses
@@ -219,10 +202,32 @@ def make_epoch(block: Block, config: TrainConfig) -> EpochFn:
     return epoch
 
 
+def adam(rate: optax.Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
+    """`optax.adam`, the same up to rounding, with the bias corrections pulled out of the element-wise part.
+
+    An epoch of three MNIST models takes 3 % less time than with Optax's own: 0.345 s for 0.355 s on one core of an
+    EPYC, the same order in every round (`python -m bench.adam`).
+    """
+
+    def update(
+        gradient: Params, state: optax.ScaleByAdamState, params: Params | None = None
+    ) -> tuple[Params, optax.ScaleByAdamState]:
+        count = (state.count + 1).astype(jnp.float32)
+        correction = jnp.sqrt(1 - b2**count)
+        step, epsilon = rate(state.count) * correction / (1 - b1**count), eps * correction
+        mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, gradient)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * g * g, state.nu, gradient)
+        updates = jax.tree.map(lambda m, v: -step * m / (jnp.sqrt(v) + epsilon), mu, nu)
+        return updates, optax.ScaleByAdamState(state.count + 1, mu, nu)
+
+    return optax.GradientTransformation(optax.scale_by_adam().init, update)
+
+
 def cross_entropy(logits: Float[Array, "models classes n"], y: Int[Array, " n"]) -> Float[Array, "models n"]:
-    """Cross-entropy of every example under every model, in nats."""
-    log_probability = jax.nn.log_softmax(logits, axis=1)
-    return -(log_probability * jax.nn.one_hot(y, logits.shape[1], axis=0)).sum(1)
+    """Cross-entropy of every example under every model, in nats. (Of labels as integers, Optax gathers, and its
+    gradient scatters: slow on CPU.)
+    """
+    return optax.softmax_cross_entropy(logits, jax.nn.one_hot(y, logits.shape[1], axis=0), axis=1)
 
 
 def _stop_early(state: TrainState, loss: Array, config: TrainConfig) -> TrainState:
@@ -254,9 +259,9 @@ def _like_params(block: Block, params: Params, per_model: Array) -> Params:
 
 
 def _squared_kernels(block: Block, params: Params) -> Float[Array, " models"]:
-    """Sum of squares of the hidden kernels of each model."""
-    models = len(block.widths)
+    """Sum of squares of the hidden kernels of each model, summed in the same order whatever the device: it decides
+    early stopping, and a scatter (`segment_sum`) adds in any order on a GPU.
+    """
     rows = jnp.square(params.first).sum(1)
-    owner = jnp.repeat(jnp.arange(models), jnp.array(block.units), total_repeat_length=rows.size)
-    total = jax.ops.segment_sum(rows, owner, models)
-    return total + sum((jnp.square(kernel).sum((1, 2)) for kernel in params.hidden), jnp.zeros(models))
+    total = jnp.stack([own.sum() for own in jax.lax.split(rows, block.units)])
+    return total + sum((jnp.square(kernel).sum((1, 2)) for kernel in params.hidden), jnp.zeros_like(total))

@@ -208,14 +208,18 @@ def forward(
         train: use the statistics of this batch, update the running ones, and drop units out.
         dropout_key: the key of a step, which is folded with the width of each model for its dropout masks.
     """
+    # The signs of what a trained model computes are its code: on GPUs and TPUs the default would round to TF32 or BF16.
+    precision = None if train else jax.lax.Precision.HIGHEST
     pre_activations = []
     means, variances = [], []
     h = x
     for layer in range(block.model.depth):
         if layer == 0:
-            z = _side_by_side(block, jax.lax.dot_general(params.first, x, (((1,), (1,)), ((), ()))))
+            z = _side_by_side(
+                block, jax.lax.dot_general(params.first, x, (((1,), (1,)), ((), ())), precision=precision)
+            )
         else:
-            z = jnp.einsum("moi,min->mon", params.hidden[layer - 1], h)
+            z = jnp.einsum("moi,min->mon", params.hidden[layer - 1], h, precision=precision)
         if params.scale is None or stats is None:
             z = z + params.offset[layer][..., None]
         else:
@@ -234,7 +238,7 @@ def forward(
         h = jax.nn.relu(z)
         if train and block.model.dropout > 0 and dropout_key is not None:
             h = h * _dropout_masks(block, dropout_key, layer, x.shape[0])
-    logits = jnp.einsum("mcu,mun->mcn", params.output, h) + params.output_bias[..., None]
+    logits = jnp.einsum("mcu,mun->mcn", params.output, h, precision=precision) + params.output_bias[..., None]
     if train and stats is not None:
         stats = NormStats(jnp.stack(means), jnp.stack(variances))
     return Forward(logits, tuple(pre_activations), stats)

@@ -1,21 +1,19 @@
+"""Packing, distinct codes, distances, ranges of bits and layers, against NumPy."""
+
+import sys
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxhash.codes import code
-from jaxhash.codes.code import (
-    Code,
-    drop_constant,
-    fingerprint,
-    hamming,
-    keep_bits,
-    num_distinct,
-    pack,
-    unpack,
-    varying_bits,
-)
+import jaxhash
+from jaxhash.codes import Code, drop_constant, hamming, pack, redundancy, unpack, varying
+from jaxhash.codes.code import bit_range
+from jaxhash.codes.distinct import fingerprint, num_distinct
+from jaxhash.models.mlp import ModelConfig, build
 
 
 def numpy_pack(bits):
@@ -61,7 +59,7 @@ def test_equal_fingerprints_are_checked(monkeypatch):
     def weak(words, seed):
         return jnp.where(seed < 3, jnp.zeros((len(words), 2), jnp.uint32), fingerprint(words, seed))
 
-    monkeypatch.setattr(code, "fingerprint", weak)
+    monkeypatch.setattr(sys.modules["jaxhash.codes.distinct"], "fingerprint", weak)
     assert num_distinct.__wrapped__(words) == 3
 
 
@@ -77,14 +75,68 @@ def test_fingerprints_of_different_codes_differ():
 def test_redundancy_ratio_is_the_share_of_examples_without_a_code_of_their_own():
     bits = random_bits(500, 7)
     expected = (500 - len(np.unique(bits, axis=0))) / 500
-    assert code.redundancy_ratio(pack(jnp.asarray(bits))) == expected
+    assert redundancy(Code.of(bits)) == expected
     with pytest.raises(ValueError, match="no codes"):
-        code.redundancy_ratio(jnp.zeros((0, 2), jnp.uint32))
+        redundancy(Code(jnp.zeros((0, 2), jnp.uint32), 40))
+
+
+def operations(num_words):
+    """In the program that counts distinct codes, loops counted once."""
+    jaxpr = jax.make_jaxpr(num_distinct)(jax.ShapeDtypeStruct((10, num_words), jnp.uint32))
+    return str(jaxpr).count("=")
+
+
+def test_the_program_that_counts_distinct_codes_does_not_grow_with_them():
+    # Whole blocks of words go through one loop; what is left over after the last is at most a block.
+    assert operations(6016) == operations(96) <= operations(128) < 1.5 * operations(63)
+    words = jnp.asarray(np.random.default_rng(0).integers(0, 2**32, (50, 517), np.uint32))
+    words = words.at[30:].set(words[:20]).at[49, 516].add(1)
+    assert num_distinct(words) == 31
 
 
 def test_hamming_counts_differing_bits():
     a, b = random_bits(20, 70, 1), random_bits(30, 70, 2)
-    np.testing.assert_array_equal(hamming(pack(jnp.asarray(a)), pack(jnp.asarray(b))), (a[:, None] != b[None]).sum(-1))
+    np.testing.assert_array_equal(hamming(Code.of(a), Code.of(b)), (a[:, None] != b[None]).sum(-1))
+    with pytest.raises(ValueError, match="codes of 70 and of 3 bits cannot be compared"):
+        hamming(Code.of(a), Code.of(b[:, :3]))
+
+
+def test_hamming_holds_no_more_memory_than_its_result():
+    words = jax.ShapeDtypeStruct((500, 40), jnp.uint32)
+    program = sys.modules["jaxhash.codes.hamming"].hamming_words.lower(words, words).compile()
+    assert program.memory_analysis().temp_size_in_bytes <= 2 * 4 * 500 * 500
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, 1), (0, 32), (0, 100), (5, 6), (31, 33), (32, 64), (7, 96), (40, 100), (63, 64)]
+)
+def test_a_range_of_bits_is_the_slice_of_the_unpacked_bits(start, stop):
+    bits = random_bits(20, 100, start)
+    np.testing.assert_array_equal(Code.of(bits).bits(start, stop).words, numpy_pack(bits[:, start:stop]))
+    np.testing.assert_array_equal(bit_range(numpy_pack(bits), start, stop), numpy_pack(bits[:, start:stop]))
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 3), (3, 3), (5, 3), (0, 97)])
+def test_no_range_is_refused(start, stop):
+    with pytest.raises(ValueError, match=f"bits {start} to {stop} are no range within the 96 bits of the code"):
+        Code(jnp.zeros((2, 3), jnp.uint32), 96).bits(start, stop)
+
+
+def test_layers_are_the_signs_of_their_own_pre_activations():
+    net = build(ModelConfig(depth=3), 60, 10)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(50, 7)), jnp.float32)
+    variables = net.init(jax.random.key(0), x)
+    signs = [np.asarray(z) > 0 for z in net.apply(variables, x)[1]]
+    code = jaxhash.encode(lambda x: net.apply(variables, x)[0])(x)
+    for i, layer in enumerate(code.layers):
+        single, first = code.layer(layer.name), code.up_to(layer.name)
+        np.testing.assert_array_equal(single.unpack(), signs[i])
+        np.testing.assert_array_equal(first.unpack(), np.concatenate(signs[: i + 1], 1))
+        assert single.layers == (layer._replace(start=0),)
+        assert first.layers == code.layers[: i + 1]
+    np.testing.assert_array_equal(first.words, code.words)
+    with pytest.raises(ValueError, match="no layer 'x'; the layers are "):
+        code.layer("x")
 
 
 def test_constant_bits_are_those_that_no_example_of_either_set_changes():
@@ -97,8 +149,6 @@ def test_constant_bits_are_those_that_no_example_of_either_set_changes():
     assert {3, 7, 40}.isdisjoint(varies)
     assert 9 in varies
     words = pack(jnp.asarray(train))
-    mask = varying_bits(words, pack(jnp.asarray(test)))
+    mask = varying(Code(words, 50), Code.of(test))
     np.testing.assert_array_equal(unpack(mask, 50).nonzero()[0], varies)
     np.testing.assert_array_equal(drop_constant(Code(words, 50), mask).unpack(), train[:, varies])
-    kept = np.where((both.min(0) != both.max(0)), train, False)
-    np.testing.assert_array_equal(unpack(keep_bits(words, mask), 50), kept)

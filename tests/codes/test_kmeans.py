@@ -7,9 +7,9 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 
-from jaxhash.codes import kmeans as module
-from jaxhash.codes.code import pack
-from jaxhash.codes.kmeans import cluster_accuracy, kmeans
+from jaxhash.codes import cluster_accuracy, pack
+from jaxhash.codes import lloyd as module
+from jaxhash.codes.lloyd import kmeans_words as kmeans
 
 KEY = jax.random.key(0)
 

@@ -11,7 +11,7 @@ import pytest
 from jax.experimental import io_callback
 
 import jaxhash
-from jaxhash.codes.code import drop_constant, varying_bits
+from jaxhash.codes import drop_constant, varying
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal(size=(4, 8)).astype(np.float32)
@@ -89,7 +89,7 @@ def forms():
 def test_calls_and_maps_are_looked_into(forms, name):
     code = forms[name]
     np.testing.assert_array_equal(code.unpack(), mlp_bits(X))
-    assert [(layer.start, layer.num_bits, layer.shape) for layer in code.layers] == [(0, 8, (8,)), (8, 6, (6,))]
+    assert [(layer.start, layer.size, layer.shape) for layer in code.layers] == [(0, 8, (8,)), (8, 6, (6,))]
     assert all(layer.source.startswith("test_transform.py:") for layer in code.layers)
 
 
@@ -254,12 +254,12 @@ def test_layers_are_chosen_by_name():
 def test_bits_that_never_change_are_dropped_and_the_layers_follow():
     shifts = np.where(np.arange(8) < 3, 99, 0).astype(np.float32)
     code = jax.jit(jaxhash.encode(lambda x: (jax.nn.relu(x), jax.nn.relu(x + shifts))))(X)
-    kept = drop_constant(code, varying_bits(code.words))
-    varying = [((X + shift > 0).any(0) & (X + shift <= 0).any(0)) for shift in (0, shifts)]
-    sizes = [int(v.sum()) for v in varying]
+    kept = drop_constant(code, varying(code))
+    vary = [((X + shift > 0).any(0) & (X + shift <= 0).any(0)) for shift in (0, shifts)]
+    sizes = [int(v.sum()) for v in vary]
     assert sizes[0] > sizes[1] > 0
-    assert [(layer.start, layer.num_bits) for layer in kept.layers] == [(0, sizes[0]), (sizes[0], sizes[1])]
-    np.testing.assert_array_equal(kept.unpack(), code.unpack()[:, np.concatenate(varying)])
+    assert [(layer.start, layer.size) for layer in kept.layers] == [(0, sizes[0]), (sizes[0], sizes[1])]
+    np.testing.assert_array_equal(kept.unpack(), code.unpack()[:, np.concatenate(vary)])
 
 
 def test_the_code_is_a_pytree_that_keeps_its_layers():

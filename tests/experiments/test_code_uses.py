@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from experiments import naswot, near_duplicates, nearest_examples, one_model, ood_monitor
 from jaxhash.codes.code import pack
 from jaxhash.models.mlp import ModelConfig, build
-from jaxhash.sweeps.run import SweepConfig
+from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.training.population import model_key
 
 

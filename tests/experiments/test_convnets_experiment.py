@@ -28,7 +28,7 @@ def test_a_run_leaves_a_row_a_layer_a_figure_and_the_codes_if_wanted(tmp_path, i
     convnets.main(["--dataset", str(images), *size, *codes, "--out", str(out)])
     with (out / "layers.csv").open() as table:
         rows = list(csv.DictReader(table))
-    assert [row["layer"] for row in rows] == [f"conv_0{i}" for i in range(1, 8)] + ["all layers"]
+    assert [row["layer"] for row in rows] == [f"ResNet/conv_0{i}/relu" for i in range(1, 8)] + ["all layers"]
     assert [int(row["bits"]) for row in rows] == [5, 5, 5, 10, 10, 20, 20, 75]
     for name, n in (("train", 64), ("test", 20)):
         stored = files.load(out / "codes" / f"{name}.npy")

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from experiments import model_capacity
-from jaxhash.sweeps import run as sweep
 
 SMALL = ["--widths", "4", "9", "--repeats", "2", "--epochs", "3"]
 
@@ -50,7 +49,6 @@ def test_a_run_leaves_numbers_a_figure_and_a_table(tmp_path):
     ],
 )
 def test_bad_inputs_get_one_clear_error_and_write_nothing(tmp_path, monkeypatch, capfd, arguments, code, message):
-    monkeypatch.setattr(sweep, "one_thread_a_lane", lambda: None)  # it would outlive the test
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 not an archive")
     arguments = [argument.format(tmp=tmp_path) for argument in arguments]
     with pytest.raises(SystemExit) as stopped:

@@ -12,8 +12,8 @@ from PIL import Image
 from experiments import phase_chart, sample_size, training_time
 from jaxhash.plots import phase, style
 from jaxhash.sweeps import presets
+from jaxhash.sweeps.engine import METRICS, RANDOM
 from jaxhash.sweeps.phase import CRITICAL, NAMES, SUFFICIENT, UNDER, UNKNOWN, Thresholds, chart
-from jaxhash.sweeps.run import NUMBERS, RANDOM
 from jaxhash.terminal.command import option
 
 
@@ -28,7 +28,7 @@ def results_of(config):
     }
     axes = {name: list(values) for name, values in axes.items() if values}
     shape = [len(values) for values in axes.values()]
-    numbers = {name: (tuple(axes), rng.random(shape)) for name in [*NUMBERS, *RANDOM, "epochs"]}
+    numbers = {name: (tuple(axes), rng.random(shape)) for name in [*METRICS, *RANDOM, "epochs"]}
     return xr.Dataset({**numbers, "diverged": (tuple(axes), np.zeros(shape))}, coords=axes)
 
 

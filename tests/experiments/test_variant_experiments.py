@@ -8,14 +8,9 @@ import pytest
 import xarray as xr
 
 from experiments import depth, regularisation
-from jaxhash.sweeps import presets, run
-from jaxhash.sweeps.run import NUMBERS
+from jaxhash.sweeps import presets
+from jaxhash.sweeps.engine import METRICS
 from jaxhash.sweeps.variants import one_at_a_time
-
-
-@pytest.fixture(autouse=True)
-def threads(monkeypatch):
-    monkeypatch.setattr(run, "one_thread_a_lane", lambda: None)  # it would outlive the test
 
 
 @pytest.mark.parametrize(
@@ -64,7 +59,7 @@ def test_effects_are_saved_printed_and_compared(tmp_path, monkeypatch, capfd):
         values[names.index("sample_sizes=10")] -= 0.25
         values[:, :, 1] += 0.125
         coordinates = {"variant": names, "repeat": np.arange(3), "width": [5, 50]}
-        numbers = dict.fromkeys(NUMBERS, (("variant", "repeat", "width"), values))
+        numbers = dict.fromkeys(METRICS, (("variant", "repeat", "width"), values))
         return xr.Dataset({**numbers, "diverged": (("variant", "repeat", "width"), values * 0)}, coordinates)
 
     monkeypatch.setattr(regularisation, "run_variants", made_up)

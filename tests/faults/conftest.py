@@ -50,15 +50,16 @@ import random, sys, time
 from pathlib import Path
 import numpy as np
 from jaxhash.terminal.command import run_sweep
-from jaxhash.sweeps import run as sweep
+from jaxhash.sweeps import engine as sweep
+from jaxhash.sweeps import programs
 from jaxhash.sweeps import task as tasks
-from jaxhash.codes.properties import Properties
+from jaxhash.codes.properties import PROPERTIES
 from jaxhash.training.mlp import TrainConfig
 
-def measure(key, words, *_, **__):
-    return Properties(*[float(np.asarray(words).astype(np.uint64).sum() % 999_983) / 999_983] * len(Properties._fields))
+def measure(train, *_, **__):
+    return dict.fromkeys(PROPERTIES, float(np.asarray(train.words).astype(np.uint64).sum() % 999_983) / 999_983)
 
-tasks.measure, tasks.SECONDS_BETWEEN_SAVES = measure, 0.0
+programs.measure, tasks.SECONDS_BETWEEN_SAVES = measure, 0.0
 if "clock" in sys.argv:
     now, steps = time.time(), random.Random(1)
     def back():
@@ -74,7 +75,7 @@ FIT = """
 from jaxhash import cli
 from jaxhash.hashing.perfect import fitting
 from jaxhash.hashing.perfect import workers
-perfect.SECONDS_BETWEEN_SAVES = side_by_side.SECONDS_BETWEEN_LOOKS = 0.0
+fitting.SECONDS_BETWEEN_SAVES = workers.SECONDS_BETWEEN_LOOKS = 0.0
 cli.main()
 """
 SECONDS = 120

@@ -10,8 +10,8 @@ import pytest
 
 import jaxhash
 from jaxhash.storage.checkpoint import CheckpointError
+from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import log, status
-from jaxhash.sweeps import run as sweep
 from jaxhash.sweeps.results import collect
 from tests.faults.conftest import SEEDS
 
@@ -81,7 +81,7 @@ def test_a_damaged_save_of_an_unfinished_task_is_replaced(trained, tmp_path):
                 stop.set()
 
         with pytest.raises(sweep.Interrupted):
-            sweep.run(config, tmp_path, report=report, stop=stop)
+            sweep.run(config, tmp_path, callback=report, stop=stop)
         first_epochs.append(epochs[0])
 
     run_to(3)

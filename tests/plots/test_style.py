@@ -5,14 +5,14 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxhash.plots import style
-from jaxhash.sweeps.run import NUMBERS
+from jaxhash.sweeps.engine import METRICS
 
 
 @pytest.fixture
 def results():
     """Three repeats of two widths; one model diverged."""
     rng = np.random.default_rng(0)
-    numbers = {name: (("repeat", "width"), rng.random((3, 2))) for name in NUMBERS}
+    numbers = {name: (("repeat", "width"), rng.random((3, 2))) for name in METRICS}
     numbers["train_redundancy"][1][1, 0] = np.nan
     return xr.Dataset(numbers, coords={"repeat": np.arange(3), "width": [5, 50]})
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxhash.codes import code as codes
+from jaxhash.codes import distinct
 from jaxhash.regions import paths
 from jaxhash.regions.paths import Affine, affine_layers, cut_points, line_cuts, region_sides, stack_models
 
@@ -208,7 +208,7 @@ def test_folded_layers_of_a_trained_model_have_its_codes_and_regions(trained):
     cuts = cut_points(layers, start, end)
     grid = np.linspace(0, 1, 4001)[:, None]
     for a, b, t in zip(start, end, found(cuts), strict=True):
-        sampled = int(codes.num_distinct(model.codes(a + grid * (b - a)).words))
+        sampled = int(distinct(model.codes(a + grid * (b - a))))
         seen = len(np.unique(np.searchsorted(t, grid)))  # a region narrower than the grid can be missed
         assert len(t) > 5
         assert abs(sampled - seen) <= 1  # a sample within float32 rounding of a cut

@@ -41,7 +41,7 @@ def save_text(path):
 
 
 def save_codes(path):
-    with files.writing(path, 2, [Layer("relu", 5)]) as append:
+    with files.writing(path, 2, 5, [Layer("relu", 0, 5, (5,))]) as append:
         append(np.ones((2, 1), np.uint32))
 
 

@@ -11,12 +11,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsOneClassifier
 
 import jaxhash
-from jaxhash.codes.properties import Properties
+from jaxhash.codes.properties import PROPERTIES
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.plots import compare
+from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import layers
-from jaxhash.sweeps import run as sweep
-from jaxhash.sweeps.run import Interrupted, SweepConfig
+from jaxhash.sweeps.engine import Interrupted, SweepConfig
 from jaxhash.training.mlp import TrainConfig
 
 DEPTH, WIDTH = 3, 24
@@ -65,7 +65,7 @@ def test_more_layers_tell_at_least_as_many_examples_apart(measured):
 def test_all_layers_and_the_first_one_are_measured_once(measured):
     run, _, found = measured
     whole = sweep.collect(run)
-    for name in Properties._fields:
+    for name in PROPERTIES:
         np.testing.assert_array_equal(found[name].sel(part="first layers", layer=DEPTH), whole[name])
     xr.testing.assert_equal(*(found.sel(part=part, layer=1, drop=True) for part in ("single layer", "first layers")))
 

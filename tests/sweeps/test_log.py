@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxhash.sweeps import folder, log
-from jaxhash.sweeps.run import Interrupted, Progress
+from jaxhash.sweeps.engine import Interrupted, Progress
 
 NOTHING = np.zeros(0)
 

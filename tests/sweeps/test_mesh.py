@@ -25,18 +25,18 @@ from bench import rounding
 from jaxhash.storage import checkpoint
 from jaxhash.runtime import devices
 from jaxhash.sweeps import folder as runs
-from jaxhash.sweeps import run as sweep
-from jaxhash.sweeps import task
+from jaxhash.sweeps import engine as sweep
+from jaxhash.sweeps import inputs, programs
+from jaxhash.sweeps import task as tasks
 from jaxhash.training.population import Block
-from jaxhash.codes.properties import Properties
+from jaxhash.codes.properties import PROPERTIES
 from jaxhash.training.mlp import TrainConfig
 
 # What takes long to compile (K-Means, k-NN, logistic regression) gives way to a number that differs with every bit.
-def measure(key, words, *_, **__):
-    return Properties(*[float(np.asarray(words).astype(np.uint64).sum() % 999_983) / 999_983] * len(Properties._fields))
+def measure(train, *_, **__):
+    return dict.fromkeys(PROPERTIES, float(np.asarray(train.words).astype(np.uint64).sum() % 999_983) / 999_983)
 
-tasks.measure = measure
-sweep.one_thread_a_lane()
+programs.measure = measure
 folder = Path(sys.argv[1])
 config = sweep.SweepConfig(
     dataset=str(folder / "data.npz"), widths=(3, 5), repeats=5, train=TrainConfig(epochs=3, batch_size=8)
@@ -50,22 +50,23 @@ data = sweep.prepare(config)
 # Five on four devices: two each, three of them copies.
 block = Block(config.widths, config.model, data.features, data.num_classes)
 task = runs.Task(block, tuple(range(5)))
-programs = tasks.programs_of(block, config.train)
+of_block = programs.programs_of(block, config.train)
 for count in (1, 4):
     place = devices.Place(tuple(jax.devices()[:count]))
-    there = tasks.put_on_device(config, data, place)
+    there = inputs.put_on_device(config, data, place)
     out = folder / f"split-{count}"
     out.mkdir()
     shutil.copy(folder / "dealt-1" / runs.CONFIG, out)
-    tasks.work(config, task, programs, there, out, lambda progress: None, threading.Event())
+    tasks.work(tasks.Sweep(config, out, {}, lambda progress: None, threading.Event()), task, of_block, there)
     saved = task.folder(out, None)
     leaves = jax.tree.leaves(checkpoint.restore(saved, runs.abstract_models(task)))
     np.savez(folder / f"split-{count}.npz", *map(np.asarray, leaves))
     split[count] = checkpoint.describe(saved)["models"]
-    keys = tasks.repeat_keys(config, task)
-    order = tasks.orders(config, task, keys, 0, len(data.x_train))
-    state, keys, order = place.spread((programs.init(keys), keys, order))
-    text = programs.epoch.lower(state, keys, order, there.x, there.y).compile().as_text()
+    keys = inputs.repeat_keys(config, task)
+    order = inputs.orders(config, task, keys, 0, len(data.x_train))
+    y = np.stack([data.y_train] * 5)
+    state, keys, order, y = place.spread((of_block.init(keys), keys, order, y))
+    text = of_block.epoch.lower(state, keys, order, there.x, y).compile().as_text()
     collectives.append(text)
 small = rounding.Config(dataset=config.dataset, widths=config.widths, repeats=5, epochs=(1, 3), batch_size=8)
 one, four = (rounding.trained(small, devices.Place(tuple(jax.devices()[:count]))) for count in (1, 4))
@@ -185,12 +186,12 @@ from jaxhash.hashing.perfect.seeds import LatentConfig
 from jaxhash.hashing.perfect.sharded import ShardedConfig
 
 # Few problems side by side: all devices get some of the few there are. Small programs: they are compiled for each.
-side_by_side.FEWEST_PROBLEMS = 8
+workers.FEWEST_PROBLEMS = 8
 small = {"sharded": ShardedConfig(8, 8, 3), "latent": LatentConfig(4, 2)}
 for method, config in small.items():
     for count in (1, 2, 4, 8):
-        told = perfect.FitConfig(method=method, **{method: config})
-        found = perfect.fit([f"key{i}" for i in range(601)], told, mesh=str(count))
+        told = fitting.FitConfig(method=method, **{method: config})
+        found = fitting.fit([f"key{i}" for i in range(601)], told, mesh=str(count))
         np.savez(f"{sys.argv[1]}/{method}-{count}.npz", *found.policy)
 """
 

@@ -1,4 +1,6 @@
 import dataclasses
+import itertools
+import json
 import os
 import shutil
 import signal
@@ -6,19 +8,26 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
+import chex
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
-from jaxhash.data import generator, load, subset, with_label_noise
+from jaxhash.codes import Property
+from jaxhash.data import load
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.storage.checkpoint import CheckpointError
-from jaxhash.sweeps import run as sweep
-from jaxhash.sweeps import task as tasks
-from jaxhash.sweeps.run import NUMBERS, Interrupted, SweepConfig
+from jaxhash.sweeps import engine as sweep
+from jaxhash.sweeps import folder, programs
+from jaxhash.sweeps.engine import METRICS, Interrupted, SweepConfig
+from jaxhash.sweeps.programs import FirstCalls
 from jaxhash.training.mlp import TrainConfig
 
 
@@ -31,7 +40,7 @@ def test_results_are_labelled_and_complete(trained):
     results = trained.results
     assert results.sizes == {"repeat": 2, "width": 3}
     assert results["width"].values.tolist() == [3, 20, 40]
-    assert set(results.data_vars) == {*NUMBERS, "epochs", "diverged"}
+    assert set(results.data_vars) == {*METRICS, "epochs", "diverged"}
     assert all(np.isfinite(results[name]).all() for name in results)
     assert (results["epochs"] == 8).all()
     assert not results["diverged"].any()
@@ -46,7 +55,7 @@ def test_both_files_hold_the_results_and_whose_they_are(trained):
         assert stored.attrs["seed"] == 0
     table = pd.read_csv(trained.out / "results.csv").set_index(["repeat", "width"])
     assert len(table) == 6
-    for name in NUMBERS:
+    for name in METRICS:
         assert table.loc[(1, 20), name] == trained.results[name].sel(repeat=1, width=20).item()
     assert sorted(p.name for p in trained.out.iterdir()) == [
         ".lock",
@@ -61,37 +70,37 @@ def test_both_files_hold_the_results_and_whose_they_are(trained):
 def test_a_finished_sweep_is_read_and_not_trained_again(trained, tmp_path):
     out = copy_of(trained, tmp_path / "x")
     seen = []
-    xr.testing.assert_identical(sweep.run(trained.config, out, report=seen.append), trained.results)
+    xr.testing.assert_identical(sweep.run(trained.config, out, callback=seen.append), trained.results)
     assert len(seen) == 2
     assert all(progress.models for progress in seen)
 
 
 def test_a_stopped_sweep_goes_on_where_it_stood_and_ends_bit_for_bit_the_same(trained, tmp_path):
-    stop, epochs = threading.Event(), []
+    stop, trained_epochs = threading.Event(), Counter()
 
-    def stop_in_the_fourth(progress):
-        epochs.append(progress.epoch)
-        if progress.epoch == 4:
-            stop.set()
+    def note(progress):
+        if progress.losses.size:
+            trained_epochs[progress.task.name, progress.epoch] += 1
+            if progress.epoch == 4:
+                stop.set()
 
     with pytest.raises(Interrupted):
-        sweep.run(trained.config, tmp_path / "x", report=stop_in_the_fourth, stop=stop)
-    assert len(list((tmp_path / "x" / "partial").iterdir())) >= 1
+        sweep.run(trained.config, tmp_path / "x", callback=note, stop=stop)
     assert not (tmp_path / "x" / "results.nc").exists()
-    later = []
-    results = sweep.run(trained.config, tmp_path / "x", report=lambda progress: later.append(progress.epoch))
-    xr.testing.assert_identical(results, trained.results)
-    assert 4 not in later or epochs.count(4) < 2  # a task that had seen epoch 4 does not see it again
+    assert 1 <= len(list((tmp_path / "x" / "partial").iterdir())) < sum(trained_epochs.values())
+    xr.testing.assert_identical(sweep.run(trained.config, tmp_path / "x", callback=note), trained.results)
+    names = [task.name for task in folder.tasks_of(folder.read_description(trained.out))]
+    assert trained_epochs == Counter(itertools.product(names, range(1, 9)))  # none was trained twice
     for width in (3, 40):
         x = trained.data.x_test
-        ours, theirs = sweep.runs.load(tmp_path / "x", width=width, repeat=1), trained.model(width, 1)
+        ours, theirs = folder.load(tmp_path / "x", width=width, repeat=1), trained.model(width, 1)
         np.testing.assert_array_equal(ours.apply(x), theirs.apply(x))
 
 
 def test_a_damaged_partial_save_costs_time_only(trained, tmp_path):
     stop = threading.Event()
     with pytest.raises(Interrupted):
-        sweep.run(trained.config, tmp_path / "x", report=lambda progress: stop.set(), stop=stop)
+        sweep.run(trained.config, tmp_path / "x", callback=lambda progress: stop.set(), stop=stop)
     for file in (tmp_path / "x" / "partial").rglob("meta.json"):
         file.write_text(file.read_text()[:-20])
     xr.testing.assert_identical(sweep.run(trained.config, tmp_path / "x"), trained.results)
@@ -119,29 +128,105 @@ def test_a_diverging_model_is_reported_and_the_others_are_measured(tmp_path, mon
     """Width 5 starts from NaN; width 8 beside it ends as if alone, and the run ends in order."""
     config = SweepConfig(widths=(5, 8), repeats=1, train=TrainConfig(epochs=2))
     clean = sweep.run(config, tmp_path / "clean")
-    whole = tasks.init_state
+    whole = programs.init_state
 
     def broken(block, key):
         state = whole(block, key)
         bias = state.params.output_bias.at[block.widths.index(5)].set(jnp.nan)
         return state._replace(params=state.params._replace(output_bias=bias))
 
-    monkeypatch.setattr(tasks, "init_state", broken)
-    monkeypatch.setattr(sweep, "programs_of", tasks.Programs)  # none that were compiled before
+    monkeypatch.setattr(programs, "init_state", broken)
+    monkeypatch.setattr(sweep, "programs_of", programs.Programs)  # none that were compiled before
     results = sweep.run(config, tmp_path / "broken")
     assert results["diverged"].values.tolist() == [[1, 0]]
-    assert all(np.isnan(results[name].sel(width=5)).all() for name in NUMBERS)
+    assert all(np.isnan(results[name].sel(width=5)).all() for name in METRICS)
     xr.testing.assert_equal(results.sel(width=8), clean.sel(width=8))
 
 
-def test_examples_and_label_noise_are_what_the_data_module_makes_of_them():
-    config = SweepConfig(examples=200, label_noise=0.5, seed=4)
-    expected = subset(load("digits"), 200)
-    found = sweep.prepare(config)
-    np.testing.assert_array_equal(found.x_train, expected.x_train)
-    noisy = with_label_noise(expected.y_train, 0.5, 10, generator(4, "label noise"))
-    np.testing.assert_array_equal(found.y_train, noisy)
-    assert len(found.x_train) == 200
+def test_examples_are_the_first_and_label_noise_is_drawn_anew_in_each_repeat():
+    config, digits = SweepConfig(examples=1000, label_noise=0.5, seed=4), load("digits")
+    data = sweep.prepare(config)
+    np.testing.assert_array_equal(data.x_train, digits.x_train[:1000])
+    one, other = (sweep.labels(config, data, repeat) for repeat in (0, 1))
+    for labels in (one, other):  # half of them drawn from 10 classes: 45 % differ
+        assert 0.4 < (labels != digits.y_train[:1000]).mean() < 0.5
+    assert (one != other).mean() > 0.5
+    np.testing.assert_array_equal(one, sweep.labels(config, data, 0))
+    clean = sweep.labels(dataclasses.replace(config, label_noise=0.0), data, 1)
+    np.testing.assert_array_equal(clean, digits.y_train[:1000])
+
+
+@pytest.mark.slow
+def test_a_repeat_trains_and_is_measured_on_its_own_labels(tmp_path):
+    """The accuracy of its model on the labels of each repeat: better than chance on its own noise only."""
+    train = TrainConfig(epochs=60, batch_size=32, learning_rate=3e-3, patience=0)
+    config = SweepConfig(widths=(40,), repeats=2, examples=100, label_noise=1.0, train=train)
+    results, data = sweep.run(config, tmp_path), sweep.prepare(config)
+    for repeat in (0, 1):
+        predicted = np.asarray(folder.load(tmp_path, width=40, repeat=repeat).apply(data.x_train)).argmax(1)
+        own, other = ((predicted == sweep.labels(config, data, r)).mean() for r in (repeat, 1 - repeat))
+        assert results["train_accuracy"].sel(repeat=repeat, width=40) == pytest.approx(own)
+        assert own > 0.5 > 0.3 > other
+
+
+def test_a_sweep_takes_a_dataset_in_memory(trained, tmp_path):
+    """The digits by another name: the same results, and the name and digest of the data in config.json."""
+    digits = dataclasses.replace(load("digits"), name="mine")
+    config = dataclasses.replace(trained.config, dataset=digits, widths=(3,), repeats=1)
+    found = sweep.run(config, tmp_path)
+    assert json.loads(found.attrs["config"])["dataset"] == "mine"
+    assert found.attrs["data"] == trained.results.attrs["data"]
+    np.testing.assert_allclose(found["train_loss"], trained.results["train_loss"].sel(repeat=[0], width=[3]), rtol=1e-5)
+    other = dataclasses.replace(config, dataset=dataclasses.replace(digits, y_train=digits.y_train[::-1].copy()))
+    with pytest.raises(ValueError, match=r"data: .* there, .* here"):
+        sweep.run(other, tmp_path)
+
+
+def test_the_time_left_is_told_and_goes_down(tmp_path):
+    told = []
+    config = SweepConfig(widths=(3,), repeats=2, train=TrainConfig(epochs=8, batch_size=32))
+    sweep.run(config, tmp_path, announce=lambda cost: None, callback=lambda p: told.append(p.seconds_left))
+    assert told[-1] == 0
+    assert all(left >= 0 for left in told)
+    told.clear()
+    sweep.run(config, tmp_path / "again", callback=lambda p: told.append(p.seconds_left))
+    assert set(told) == {None}  # nobody asked what it costs
+
+
+def test_threads_that_need_the_same_program_wait_for_one_of_them_to_compile_it():
+    """Many threads, the same three programs, first calls: each program is traced once, and none of them hangs."""
+    first = FirstCalls()
+    words = jnp.asarray(np.random.default_rng(0).integers(0, 50, (700, 2)), jnp.uint32)
+    chex.clear_trace_counter()
+
+    @partial(jax.jit, static_argnums=1)
+    @chex.assert_max_traces(n=3)
+    def program(words, number):
+        return (jnp.sort(words, axis=0) + number).sum()
+
+    gate = threading.Barrier(8)
+
+    def one(i):
+        gate.wait(timeout=60)
+        with first.of(i % 3):
+            return int(program(words, i % 3))
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(one, range(8), timeout=120))
+    assert found == [int((np.asarray(words) + i % 3).sum()) for i in range(8)]
+
+
+def test_a_first_call_that_fails_does_not_keep_the_others_out():
+    first = FirstCalls()
+    with pytest.raises(ValueError, match="broken"), first.of("a"):
+        raise ValueError("broken")
+    with first.of("a"), ThreadPoolExecutor(1) as pool:
+
+        def other():
+            with first.of("b"):  # another program is not waited for
+                return True
+
+        assert pool.submit(other).result(timeout=10)
 
 
 def test_another_configuration_is_refused_before_anything_is_written(trained, tmp_path):
@@ -189,7 +274,7 @@ def test_every_model_is_in_one_task():
 SMALL = """
 import sys
 from pathlib import Path
-from jaxhash.sweeps import run as sweep
+from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import task as tasks
 from jaxhash.training.mlp import TrainConfig
 if (limit := int(sys.argv[3])):
@@ -220,7 +305,7 @@ def test_a_sweep_killed_again_and_again_ends_bit_for_bit_as_one_left_alone(tmp_p
     assert start(tmp_path / "whole").wait() == 0
     out = tmp_path / "killed"
     moments = [
-        lambda: any((out / "partial").glob("*/epoch-[4-9]")),  # a task half trained
+        lambda: any((out / "partial").glob("*/step-[4-9]")),  # a task half trained
         lambda: any((out / "partial").glob("*/.step-*")),  # within a save
         lambda: any((out / "tasks").glob(".repeats-*")),  # while a finished task is written
     ]
@@ -238,7 +323,7 @@ def test_a_sweep_killed_again_and_again_ends_bit_for_bit_as_one_left_alone(tmp_p
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     for width in (4, 12):
         x = load("digits").x_test
-        ours, theirs = (sweep.runs.load(run, width=width, repeat=1) for run in (out, tmp_path / "whole"))
+        ours, theirs = (folder.load(run, width=width, repeat=1) for run in (out, tmp_path / "whole"))
         np.testing.assert_array_equal(ours.apply(x), theirs.apply(x))
 
 
@@ -256,3 +341,15 @@ def test_a_disk_that_takes_no_more_gives_one_error_and_the_run_goes_on_afterward
     assert start(out, epochs=3).wait() == 0
     assert (out / "results.nc").exists()
     assert os.path.exists(out / "results.csv")
+
+
+def test_a_property_of_the_users_own_appears_in_the_results(tmp_path):
+    share = Property("share of ones among the bits of the test codes", lambda data: data.test.unpack().mean())
+    config = SweepConfig(widths=(3,), repeats=1, train=TrainConfig(epochs=1, batch_size=32))
+    found = sweep.run(config, tmp_path, properties={"ones": share})
+    model = folder.load(tmp_path, width=3, repeat=0)
+    ones = model.codes(sweep.prepare(config).x_test).unpack().mean()
+    np.testing.assert_allclose(found["ones"].item(), ones, rtol=1e-5)
+    assert found["ones"].attrs["long_name"] == share.description
+    assert "ones" in pd.read_csv(tmp_path / "results.csv").columns
+    assert {*METRICS, "ones"} <= set(xr.load_dataset(tmp_path / "results.nc"))

@@ -15,15 +15,14 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.neighbors import KNeighborsClassifier
 
 import jaxhash
-from jaxhash.codes import knn
-from jaxhash.codes.kmeans import cluster_accuracy, kmeans
-from jaxhash.codes.knn import knn_predict
+from jaxhash.codes import cluster_accuracy
+from jaxhash.codes.lloyd import kmeans_words as kmeans
 from jaxhash.codes.logistic import fit, predict
-from jaxhash.data import generator, uniform_inputs
+from jaxhash.codes.neighbours import knn_words
 from jaxhash.runtime.devices import places
-from jaxhash.sweeps import run as sweep
-from jaxhash.sweeps import task as tasks
-from jaxhash.sweeps.run import NUMBERS, Interrupted, SweepConfig
+from jaxhash.sweeps import engine as sweep
+from jaxhash.sweeps import inputs, programs
+from jaxhash.sweeps.engine import METRICS, Interrupted, SweepConfig
 from jaxhash.training.mlp import epoch_order
 from jaxhash.training.population import init_block, split
 
@@ -46,7 +45,7 @@ def test_results_have_the_dimensions_of_the_grid(grid):
     _, out, results = grid
     assert results.sizes == {"repeat": 1, "width": 3, "examples": 3, "epoch": 3}
     assert results["examples"].values.tolist() == [5, 100, 1150]
-    assert set(results.data_vars) == {*NUMBERS, "random_redundancy", "epochs", "diverged"}
+    assert set(results.data_vars) == {*METRICS, "random_redundancy", "epochs", "diverged"}
     missing = results.isnull()
     assert missing["train_kmeans_accuracy"].sel(examples=5).all()  # fewer examples than clusters
     missing = missing.drop_vars("train_kmeans_accuracy").assign(rest=missing["train_kmeans_accuracy"].sel(examples=100))
@@ -61,13 +60,13 @@ def test_the_whole_training_set_as_a_sample_is_the_sweep_without_sample_sizes(gr
     for width in (3, 40):
         assert_same_models(jaxhash.load(out, width=width, repeat=0), trained.model(width))
     last = results.sel(examples=1150, epoch=8, repeat=0)
-    for name in NUMBERS:
+    for name in METRICS:
         np.testing.assert_allclose(last[name], trained.results[name].sel(repeat=0), rtol=1e-6, err_msg=name)
 
 
 def test_the_untrained_snapshot_is_the_initialisation(grid):
     config, out, _ = grid
-    (block,) = {task.block for task in sweep.runs.tasks_of(sweep.runs.read_description(out))}
+    (block,) = {task.block for task in sweep.folder.tasks_of(sweep.folder.read_description(out))}
     params, stats = jax.jit(init_block, static_argnums=0)(block, config.repeat_key(0))
     for width, variables in zip(block.widths, split(block, params, stats), strict=True):
         for size in SIZES:
@@ -86,13 +85,13 @@ def test_a_sample_size_trains_alike_whoever_trains_beside_it(grid, tmp_path):
 
 @pytest.mark.parametrize(("size", "epoch"), [(5, 3), (100, 0), (100, 8)])
 def test_numbers_of_a_sample_are_those_of_its_codes_by_numpy_and_scikit_learn(grid, trained, size, epoch):
-    _, out, results = grid
+    config, out, results = grid
     found = results.sel(repeat=0, width=20, examples=size, epoch=epoch)
     model = jaxhash.load(out, width=20, repeat=0, examples=size, epoch=epoch)
     x, y, test_y = trained.data.x_train[:size], trained.data.y_train[:size], trained.data.y_test
     train, test, random = (
-        np.asarray(model.codes(inputs).unpack())
-        for inputs in (x, trained.data.x_test, uniform_inputs(len(test_y), 64, generator(0, "uniform inputs")))
+        np.asarray(model.codes(some).unpack())
+        for some in (x, trained.data.x_test, inputs.random_inputs(config, trained.data))
     )
     for name, codes in (("train", train), ("test", test), ("random", random)):
         assert found[f"{name}_redundancy"] == (len(codes) - len(np.unique(codes, axis=0))) / len(codes)
@@ -121,7 +120,7 @@ def test_a_sweep_stopped_between_snapshots_ends_bit_for_bit_the_same_and_states_
             stop.set()
 
     with pytest.raises(Interrupted):
-        sweep.run(config, tmp_path / "x", report=stop_after_a_snapshot, stop=stop)
+        sweep.run(config, tmp_path / "x", callback=stop_after_a_snapshot, stop=stop)
     there = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "x" / "tasks").iterdir()}
     assert 1 <= len(there) <= 2
     assert all(name.endswith("_epoch-3") for name in there)
@@ -211,14 +210,14 @@ def test_one_program_measures_every_count_as_if_the_rest_were_not_there():
     words = jnp.asarray(rng.integers(0, 2**12, (200, 2)), jnp.uint32)
     labels = jnp.asarray(rng.integers(0, 3, 200), jnp.int32)
     queries = words[::-3] ^ 5
-    before = knn.knn_predict._cache_size()
+    before = knn_words._cache_size()
     for n in (9, 70):
         some, own = words[:n], labels[:n]
         np.testing.assert_array_equal(
-            knn_predict(words, labels, queries, k=9, num_classes=3, count=n),
-            knn_predict(some, own, queries, k=9, num_classes=3),
+            knn_words(words, labels, queries, k=9, num_classes=3, count=n),
+            knn_words(some, own, queries, k=9, num_classes=3),
         )
-    assert knn.knn_predict._cache_size() == before + 1 + 2  # one with a count, and one each cut
+    assert knn_words._cache_size() == before + 1 + 2  # one with a count, and one each cut
     full, cut = fit(words, labels, num_classes=3, count=n), fit(some, own, num_classes=3)
     np.testing.assert_array_equal(full.present, cut.present)
     np.testing.assert_array_equal(predict(full, queries), predict(cut, queries))
@@ -234,25 +233,26 @@ def test_one_program_measures_every_count_as_if_the_rest_were_not_there():
 
 def test_codes_are_measured_in_few_array_sizes():
     sizes = (10, 30, 60, 100, 300, 600, 1000, 2000, 3000, 6000, 10_000, 20_000, 30_000, 40_000, 48_000)
-    rows = [tasks.rows_to_measure(size, 48_000) for size in sizes]
+    rows = [programs.rows_to_measure(size, 48_000) for size in sizes]
     assert sorted(set(rows)) == [750, 6000, 48_000]
     assert all(size <= row for size, row in zip(sizes, rows, strict=True))
-    assert {tasks.rows_to_measure(size, 1150) for size in (5, 1150)} == {1150}
+    assert {programs.rows_to_measure(size, 1150) for size in (5, 1150)} == {1150}
 
 
 def test_sizes_side_by_side_are_the_same_as_alone(grid):
     """On an accelerator sizes are one batch: a task with two of them, against the two tasks it stands for."""
     config, _, _ = grid
-    data = tasks.put_on_device(config, sweep.prepare(config), places("none")[0])
+    data = inputs.put_on_device(config, sweep.prepare(config), places("none")[0])
     block = sweep.plan(config, data.x.shape[1], 10)[0].block
-    programs = tasks.programs_of(block, config.train)
-    together, *alone = (sweep.runs.Task(block, (0,) * len(n), n) for n in ((100, 1150), (100,), (1150,)))
+    of_block = programs.programs_of(block, config.train)
+    together, *alone = (sweep.folder.Task(block, (0,) * len(n), n) for n in ((100, 1150), (100,), (1150,)))
     looked = []
     for task in (together, *alone):
-        keys = tasks.repeat_keys(config, task)
-        order = tasks.orders(config, task, keys, 0, len(data.x))
-        state, _ = programs.epoch(programs.init(keys), keys, order, data.x, data.y)
-        looked.append(tasks.look(task, programs, state, data))
+        keys = inputs.repeat_keys(config, task)
+        order = inputs.orders(config, task, keys, 0, len(data.x))
+        y = np.stack([data.host.y_train] * len(task.repeats))
+        state, _ = of_block.epoch(of_block.init(keys), keys, order, data.x, y)
+        looked.append(programs.evaluate(config, task, of_block, state, data))
     for i, one in enumerate(looked[1:]):
         np.testing.assert_allclose(looked[0].train.loss[i], one.train.loss[0], rtol=1e-3)
         np.testing.assert_allclose(looked[0].test.accuracy[i], one.test.accuracy[0], atol=0.006)

@@ -14,9 +14,9 @@ from scipy import stats
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.plots import compare as compare_plots
 from jaxhash.sweeps import compare, variants
-from jaxhash.sweeps import run as sweep
+from jaxhash.sweeps import engine as sweep
+from jaxhash.sweeps.engine import METRICS, SweepConfig
 from jaxhash.sweeps.folder import RunError
-from jaxhash.sweeps.run import NUMBERS, SweepConfig
 from jaxhash.sweeps.variants import BASELINE, Factor, get_field, label, one_at_a_time, with_field
 from jaxhash.training.mlp import TrainConfig
 
@@ -73,7 +73,7 @@ def test_variants_stand_side_by_side_and_are_saved(trained, joined):
     out, sampled, results = joined
     assert results["variant"].values.tolist() == ["baseline", "again", "sample_sizes=10"]
     assert results.sizes == {"variant": 3, "repeat": 2, "width": 3}
-    for number in NUMBERS:
+    for number in METRICS:
         np.testing.assert_array_equal(results[number].sel(variant="again"), trained.results[number])
     np.testing.assert_array_equal(results["test_loss"].sel(variant="sample_sizes=10"), sampled["test_loss"][..., 0])
     with xr.open_dataset(out / "results.nc") as saved:

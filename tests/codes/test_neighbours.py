@@ -1,10 +1,12 @@
+"""Nearest neighbours of codes in memory, and k-NN, against NumPy and scikit-learn."""
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from jaxhash.codes.code import pack
-from jaxhash.codes.knn import knn_predict, nearest
+from jaxhash.codes import Code, knn, nearest
+from jaxhash.codes.neighbours import nearest_words
 
 
 @pytest.mark.parametrize(
@@ -19,7 +21,7 @@ from jaxhash.codes.knn import knn_predict, nearest
 def test_neighbours_are_those_of_a_full_stable_sort(n, m, bits, k):
     rng = np.random.default_rng(n)
     train, test = rng.random((n, bits)) < 0.5, rng.random((m, bits)) < 0.5
-    distances, indices = nearest(pack(jnp.asarray(train)), pack(jnp.asarray(test)), k=k)
+    distances, indices = nearest(Code.of(train), Code.of(test), k=k)
     expected = (train[None] != test[:, None]).sum(-1)
     order = np.argsort(expected, axis=1, kind="stable")[:, :k]
     np.testing.assert_array_equal(indices, order)
@@ -29,9 +31,7 @@ def test_neighbours_are_those_of_a_full_stable_sort(n, m, bits, k):
 def test_votes_are_scikit_learns_wherever_nothing_is_tied(trained):
     x, y = trained.bits(40)[0], trained.data.y_train
     queries = trained.bits(40)[1]
-    ours = np.asarray(
-        knn_predict(pack(jnp.asarray(x)), jnp.asarray(y), pack(jnp.asarray(queries)), k=9, num_classes=10)
-    )
+    ours = np.asarray(knn(Code.of(x), y, Code.of(queries), k=9, num_classes=10))
     theirs = KNeighborsClassifier(9, metric="hamming", algorithm="brute").fit(x, y)
     distances = np.sort((queries[:, None] != x[None]).sum(-1), axis=1)
     # A tie between the 9th and the 10th neighbour can be settled either way.
@@ -41,20 +41,20 @@ def test_votes_are_scikit_learns_wherever_nothing_is_tied(trained):
 
 
 def test_of_equally_frequent_labels_the_smallest_wins():
-    train = pack(jnp.array([[0, 0], [0, 0], [1, 1], [1, 1]], bool))
+    train, query = Code.of(np.array([[0, 0], [0, 0], [1, 1], [1, 1]], bool)), Code.of(np.array([[0, 0]], bool))
     labels = jnp.array([3, 3, 1, 1], jnp.int32)
-    assert knn_predict(train, labels, pack(jnp.array([[0, 0]], bool)), k=4, num_classes=4).tolist() == [1]
-    assert knn_predict(train, labels, pack(jnp.array([[0, 0]], bool)), k=2, num_classes=4).tolist() == [3]
+    assert knn(train, labels, query, k=4, num_classes=4).tolist() == [1]
+    assert knn(train, labels, query, k=2, num_classes=4).tolist() == [3]
 
 
 @pytest.mark.parametrize("k", [0, 6])
 def test_impossible_numbers_of_neighbours_are_refused(k):
-    words = jnp.zeros((5, 1), jnp.uint32)
+    code = Code(jnp.zeros((5, 1), jnp.uint32), 32)
     with pytest.raises(ValueError, match=rf"k={k} neighbours of 5 training codes: k must be in 1 \.\.\. 5"):
-        nearest(words, words, k=k)
+        nearest(code, code, k=k)
 
 
 def test_more_codes_than_31_bits_can_number_are_refused():
     words = jnp.zeros((2**17, 512), jnp.uint32)
     with pytest.raises(ValueError, match="give at most 131064 codes"):
-        nearest(words, words[:1], k=1)
+        nearest_words(words, words[:1], k=1)

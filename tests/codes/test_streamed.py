@@ -1,17 +1,17 @@
-"""Streamed analytics of codes against NumPy, SciPy and scikit-learn; chunks and tiles are made small, to be many."""
+"""Codes looked at a few rows at a time against NumPy, SciPy and scikit-learn; chunks and tiles are small."""
 
+import sys
 from itertools import pairwise
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist, pdist
 from sklearn.cluster import KMeans
 
-from jaxhash.codes import analytics, clusters, files, hamming
-from jaxhash.codes import histogram as code_distances
-from jaxhash.codes.files import CodeArray, Layer, load, writing
-from jaxhash.codes.neighbours import nearest, nearest_of_other_class
+from jaxhash import codes as questions
+from jaxhash.codes import Code, Layer, files, load, measure, nearest, nearest_of_other_class, neighbours, writing
 
 BITS, N, M = 75, 700, 150
 KEY = jax.random.key(0)
@@ -39,15 +39,21 @@ def labels():
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     monkeypatch.setattr(files, "BYTES_AT_A_TIME", 4 * 3 * 300)  # 300 codes a chunk
-    monkeypatch.setattr(hamming, "ROWS_A_TILE", 96)
-    monkeypatch.setattr(clusters, "_ROWS_A_TILE", 64)
+    monkeypatch.setattr(neighbours, "ROWS_A_TILE", 96)
+    monkeypatch.setattr(neighbours, "WORDS_IN_ONE_PROGRAM", 0)
+    monkeypatch.setattr(sys.modules["jaxhash.codes.kmeans"], "_ROWS_A_TILE", 64)
+    monkeypatch.setattr(sys.modules["jaxhash.codes.kmeans"], "UNPACKED_BYTES", 0)
+
+
+def code_of(words, num_bits=BITS):
+    return Code(jnp.asarray(words), num_bits)
 
 
 @pytest.fixture(params=["memory", "file"])
 def codes(request, words, tmp_path):
     if request.param == "memory":
-        return CodeArray(words)
-    with writing(tmp_path / "codes.npy", N, [Layer("all", BITS)]) as append:
+        return code_of(words)
+    with writing(tmp_path / "codes.npy", N, BITS, [Layer("all", 0, BITS, (BITS,))]) as append:
         for start in range(0, N, 128):
             append(words[start : start + 128])
     return load(tmp_path / "codes.npy")
@@ -62,7 +68,7 @@ def test_groups_are_numpys_unique_rows_in_order_of_appearance(codes, bits):
     unique, first, inverse, counts = np.unique(bits, axis=0, return_index=True, return_inverse=True, return_counts=True)
     order = np.argsort(first)
     rank = np.argsort(order)
-    found = analytics.groups(codes)
+    found = questions.groups(codes)
     assert len(unique) < N
     np.testing.assert_array_equal(found.first, first[order])
     np.testing.assert_array_equal(found.sizes, counts[order])
@@ -70,10 +76,10 @@ def test_groups_are_numpys_unique_rows_in_order_of_appearance(codes, bits):
 
 
 def test_groups_of_fingerprints_that_coincide(codes, bits, monkeypatch):
-    honest = analytics.groups(codes)
+    honest = questions.groups(codes)
     prints = honest.group % 7
-    monkeypatch.setattr(analytics, "fingerprints", lambda codes: prints.astype(np.uint64))
-    found = analytics.groups(codes)
+    monkeypatch.setattr(sys.modules["jaxhash.codes.distinct"], "fingerprints", lambda codes: prints.astype(np.uint64))
+    found = questions.groups(codes)
     for one, other in zip(found, honest, strict=True):
         np.testing.assert_array_equal(one, other)
 
@@ -82,7 +88,7 @@ def test_groups_of_fingerprints_that_coincide(codes, bits, monkeypatch):
 def test_neighbours_are_scipys_with_ties_to_the_lower_index(codes, bits, k):
     queries = slice(50, 50 + M)
     told = []
-    found = nearest(codes, CodeArray(codes.rows(queries)), k=k, report=lambda done, of: told.append((done, of)))
+    found = nearest(codes, code_of(codes.rows(queries)), k=k, callback=lambda done, of: told.append((done, of)))
     distance = np.rint(cdist(bits[queries], bits, "hamming") * BITS).astype(int)
     for one, other in zip(found, brute_force(distance, k), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -96,7 +102,7 @@ def test_long_codes_are_added_up_in_steps_of_equal_length():
     for num_words in (33, 100):
         words = random.integers(0, 2**32, (70, num_words), dtype=np.uint32)
         distance = np.bitwise_count(words[:20, None] ^ words[None]).sum(-1, dtype=int)
-        found = nearest(CodeArray(words), CodeArray(words[:20]), k=5)
+        found = nearest(code_of(words, 32 * num_words), code_of(words[:20], 32 * num_words), k=5)
         for one, other in zip(found, brute_force(distance, 5), strict=True):
             np.testing.assert_array_equal(one, other)
 
@@ -114,34 +120,34 @@ def test_what_has_no_neighbours_is_refused(codes, labels):
     one_class = np.zeros(N, np.int32)
     with pytest.raises(ValueError, match=r"k must be in 1 \.\.\. 0"):
         nearest_of_other_class(codes, one_class, codes, one_class)
-    with pytest.raises(ValueError, match="699 labels for 700 training codes"):
+    with pytest.raises(ValueError, match=r"labels of shape \(699,\) for 700 training codes"):
         nearest_of_other_class(codes, labels[1:], codes, labels)
-    with pytest.raises(ValueError, match="codes of 3 and of 4 words"):
-        nearest(codes, CodeArray(np.zeros((5, 4), np.uint32)), k=1)
+    with pytest.raises(ValueError, match="codes of 75 and of 128 bits"):
+        nearest(codes, code_of(np.zeros((5, 4), np.uint32), 128), k=1)
 
 
 def test_the_histogram_of_all_pairs_is_scipys(codes, bits):
     expected = np.bincount(np.rint(pdist(bits, "hamming") * BITS).astype(int), minlength=97)
-    np.testing.assert_array_equal(code_distances.histogram(codes), expected)
+    np.testing.assert_array_equal(questions.histogram(codes), expected)
 
 
 def test_a_sampled_histogram_is_near_that_of_all_pairs(codes, bits):
     expected = np.bincount(np.rint(pdist(bits, "hamming") * BITS).astype(int), minlength=97) / (N * (N - 1) / 2)
     pairs = 100_000
-    found = code_distances.sampled_histogram(codes, pairs, seed=1)
+    found = questions.sampled_histogram(codes, pairs, seed=1)
     assert found.sum() == pairs
     # Five standard deviations, and a little for shares near 0.
     assert (abs(found / pairs - expected) <= 5 * np.sqrt(expected / pairs) + 1e-4).all()
     assert found[0] > 0  # copies, and none of them a row paired with itself: there are far more rows than copies
-    assert (code_distances.sampled_histogram(codes, pairs, seed=1) == found).all()
-    assert (code_distances.sampled_histogram(codes, pairs, seed=2) != found).any()
+    assert (questions.sampled_histogram(codes, pairs, seed=1) == found).all()
+    assert (questions.sampled_histogram(codes, pairs, seed=2) != found).any()
     with pytest.raises(ValueError, match="0 pairs of 700 codes"):
-        code_distances.sampled_histogram(codes, 0)
+        questions.sampled_histogram(codes, 0)
 
 
 def test_kmeans_ends_where_scikit_learn_stays(codes, bits):
     told = []
-    found = clusters.kmeans(KEY, codes, 6, sample=256, tolerance=0.0, report=lambda passes, cost: told.append(cost))
+    found = questions.kmeans(KEY, codes, 6, sample=256, tolerance=0.0, callback=lambda passes, cost: told.append(cost))
     own = found.centroids[:, :BITS]
     theirs = KMeans(6, init=own, n_init=1, tol=0).fit(bits.astype(np.float32))
     np.testing.assert_array_equal(theirs.labels_, found.labels)
@@ -149,12 +155,12 @@ def test_kmeans_ends_where_scikit_learn_stays(codes, bits):
     assert theirs.inertia_ == pytest.approx(found.inertia, rel=1e-5)
     free = KMeans(6, n_init=10, random_state=0).fit(bits.astype(np.float32))
     assert found.inertia <= free.inertia_ * 1.01
-    assert len(told) == found.passes
+    assert len(told) == found.iterations
     assert all(later <= before * (1 + 1e-6) for before, later in pairwise(told))
 
 
 def test_k_majority_is_a_loop_of_votes(codes, bits):
-    found = clusters.k_majority(KEY, codes, 6, sample=256, restarts=5)
+    found = questions.k_majority(KEY, codes, 6, sample=256, restarts=5)
     centres = np.unpackbits(found.centres.view(np.uint8), axis=1, bitorder="little")[:, :BITS].astype(bool)
     distance = (bits[:, None] != centres).sum(-1)
     best = np.inf
@@ -175,22 +181,47 @@ def test_k_majority_is_a_loop_of_votes(codes, bits):
 def test_a_cluster_without_codes_keeps_its_centre():
     words = np.zeros((N, 3), np.uint32)
     words[:300] = 2**32 - 1
-    found = clusters.k_majority(KEY, CodeArray(words), 6, sample=256, restarts=5)
+    found = questions.k_majority(KEY, code_of(words), 6, sample=256, restarts=5)
     assert found.cost == 0
     assert set(found.labels[:300]).isdisjoint(found.labels[300:])
     assert found.centres.shape == (6, 3)
 
 
 def test_no_codes_have_no_groups_and_no_neighbours(codes):
-    none = CodeArray(np.zeros((0, 3), np.uint32))
-    assert [len(part) for part in analytics.groups(none)] == [0, 0, 0]
+    none = code_of(np.zeros((0, 3), np.uint32))
+    assert [len(part) for part in questions.groups(none)] == [0, 0, 0]
     assert [found.shape for found in nearest(codes, none, k=2)] == [(0, 2), (0, 2)]
-    assert code_distances.histogram(none).sum() == 0
+    assert questions.histogram(none).sum() == 0
 
 
 def test_clusters_that_cannot_be_are_refused(codes):
-    for cluster in (clusters.kmeans, clusters.k_majority):
+    for cluster, most in ((questions.kmeans, "max_iterations"), (questions.k_majority, "max_passes")):
         with pytest.raises(ValueError, match="k=51 clusters of 700 codes, sample=50"):
             cluster(KEY, codes, 51, sample=50)
         with pytest.raises(ValueError, match="the smaller is 0"):
-            cluster(KEY, codes, 5, max_passes=0)
+            cluster(KEY, codes, 5, **{most: 0})
+
+
+def test_sampled_bits_are_bits_that_vary_the_same_in_both_files(codes, bits):
+    mask = np.asarray(questions.varying(codes))
+    varies = bits.min(0) != bits.max(0)
+    everything = questions.sample_bits(codes, mask, 2000, seed=1)
+    assert everything.num_bits == varies.sum()
+    np.testing.assert_array_equal(everything.unpack(), bits[:, varies])
+    assert everything.words.shape[1] == 63
+    few = np.asarray(questions.sample_bits(codes, mask, 20, seed=1).unpack())
+    found = [np.flatnonzero((bits == column[:, None]).all(0)) for column in few.T]
+    assert len({where[0] for where in found}) == 20
+    assert (np.asarray(questions.sample_bits(codes, mask, 20, seed=2).unpack()) != few).any()
+    with pytest.raises(ValueError, match="count=0 bits"):
+        questions.sample_bits(codes, mask, 0, seed=0)
+
+
+@pytest.mark.slow
+def test_all_properties_of_a_file_are_those_of_the_codes_in_memory(codes, labels, monkeypatch):
+    train, test = codes, code_of(codes.rows(slice(0, M)))
+    found = measure(train, labels, test, labels[:M])
+    monkeypatch.undo()
+    expected = measure(code_of(codes.rows(slice(None))), labels, test, labels[:M])
+    for name in ("train_redundancy", "test_redundancy", "knn_accuracy", "logistic_accuracy"):
+        assert found[name] == expected[name], name

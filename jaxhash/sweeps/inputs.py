@@ -1,0 +1,89 @@
+"""Data of a sweep: the dataset loaded and cut, the labels and batches of each repeat, and arrays on the devices."""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxhash.data import Dataset, load, subset, uniform_inputs, with_label_noise
+from jaxhash.runtime.devices import Place
+from jaxhash.runtime.streams import Stream, host_generator
+from jaxhash.sweeps.folder import Task
+from jaxhash.sweeps.grid import SweepConfig
+from jaxhash.training.mlp import epoch_order
+
+
+class OnDevice(NamedTuple):
+    """The data of a sweep, whole on every device of a place."""
+
+    place: Place
+    x: Float[Array, "n features"]
+    test_x: Float[Array, "test features"]
+    test_y: Int[Array, " test"]
+    random_x: Float[Array, "test features"] | None
+    """Uniform in [-1, 0], if their codes are asked for."""
+    host: Dataset
+
+
+def prepare(config: SweepConfig, data_dir: str | Path | None = None) -> Dataset:
+    """The data a sweep trains on: loaded, and cut to the first `examples`. `labels` adds each repeat's noise.
+
+    Raises:
+        ValueError: if there is too little of it for `examples` or a sample size; DataError if it cannot be had.
+    """
+    data = load(config.dataset, data_dir) if isinstance(config.dataset, str) else config.dataset
+    if config.examples is not None:
+        data = subset(data, config.examples)
+    available = len(data.x_train)
+    if max(config.sample_sizes, default=0) > available:
+        raise ValueError(
+            f"sample size {max(config.sample_sizes)} is more than the {available:,} training examples of {data.name}; "
+            f"give at most {available}"
+        )
+    return data
+
+
+def labels(config: SweepConfig, data: Dataset, repeat: int) -> Int[np.ndarray, " n"]:
+    """The training labels of a repeat, int32: which of them are noise, and which, is drawn anew for each."""
+    if config.label_noise == 0:
+        return data.y_train
+    rng = host_generator(config.repeat_key(repeat), Stream.LABEL_NOISE)
+    return with_label_noise(data.y_train, config.label_noise, data.num_classes, rng)
+
+
+def random_inputs(config: SweepConfig, data: Dataset) -> Float[np.ndarray, "test features"]:
+    """The control: as many uniform inputs as there are test examples, the same for all models."""
+    return uniform_inputs(len(data.x_test), data.features, host_generator(config.repeat_key(0), Stream.RANDOM_INPUTS))
+
+
+def repeat_keys(config: SweepConfig, task: Task) -> Array:
+    """The key of each repeat of a task."""
+    return jnp.stack([config.repeat_key(repeat) for repeat in task.repeats])
+
+
+def orders(config: SweepConfig, task: Task, keys: Array, epoch: int, n: int) -> Int[np.ndarray, "repeats steps batch"]:
+    """The batches of an epoch for each repeat of a task, out of n training examples."""
+    sizes = task.examples or (None,) * len(task.repeats)
+    batch_size = config.train.batch_size
+    return np.stack([epoch_order(key, epoch, n, batch_size, size) for key, size in zip(keys, sizes, strict=True)])
+
+
+def put_on_device(config: SweepConfig, data: Dataset, place: Place) -> OnDevice:
+    """The data that the tasks of a sweep share."""
+    put = partial(jax.device_put, device=place.whole)
+    random = put(random_inputs(config, data)) if config.random_inputs else None
+    return OnDevice(place, put(data.x_train), put(data.x_test), put(data.y_test), random, data)
+
+
+def digest(data: Dataset) -> str:
+    """A fingerprint of the arrays, so that a run is never continued on other data."""
+    found = hashlib.blake2b(digest_size=16)
+    for array in (data.x_train, data.y_train, data.x_test, data.y_test):
+        found.update(str((array.shape, array.dtype)).encode())
+        found.update(np.ascontiguousarray(array).data)
+    return found.hexdigest()
