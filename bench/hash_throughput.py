@@ -39,8 +39,8 @@ FEW_BINS = 1_000
 """Bins of the study's table, and keys of the small hasher."""
 IN_ORDER, AT_RANDOM, CACHED, TOKENS, DEVICE = "in order", "at random", "cached", "tokens", "device"
 PYTHON, INTO_NUMPY = "Python's hash", "Python's hash, map into NumPy"
-SMALL, WHOLE = f"jaxhash latent, {FEW_BINS:,} bins", "jaxhash latent, dictionary"
-"""The hashers that the ratios of the JSON object are about; latents are the fastest to read."""
+SMALL, WHOLE = f"jaxhash seeds, {FEW_BINS:,} bins", "jaxhash seeds, dictionary"
+"""The hashers that the ratios of the JSON object are about; seeds are the fastest to read."""
 TRAINED = "jaxhash sharded, dictionary"
 STUDY = "study's policy, PyTorch"
 LATENCIES = (1, 10, 100, 1_000)
@@ -73,8 +73,8 @@ def main(config: Config) -> None:
     all_words = all_words[: config.dictionary]
     words = random.Random(0).sample(all_words, min(config.words, len(all_words)))
     harness.say(f"fitting {FEW_BINS:,} and {len(all_words):,} keys ...")
-    latent = FitConfig(method="latent")
-    hashers = {SMALL: fit(words[:FEW_BINS], latent), WHOLE: fit(all_words, latent), TRAINED: fit(all_words)}
+    seeds = FitConfig(method="seeds")
+    hashers = {SMALL: fit(words[:FEW_BINS], seeds), WHOLE: fit(all_words, seeds), TRAINED: fit(all_words)}
     # As wide as fingerprints read, 4 characters at a time; any width will do, and takes longer on the device.
     tokens = tokenize(words, -(-max(len(word.encode()) for word in words) // 4) * 4)
     on_device = Tokens(*map(jnp.asarray, tokens))

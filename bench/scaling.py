@@ -48,7 +48,7 @@ QUICK_SIZES = {
     "processes": (1, 2),
     "keys": (10**3, 10**4, 10**5),
 }
-METHODS = ("sharded", "latent")
+METHODS = ("sharded", "seeds")
 
 
 EPOCHS = 20

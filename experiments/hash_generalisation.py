@@ -7,18 +7,19 @@ tested (Student's paired t-test). Beside it stand the evenness over bins (chi-sq
 flipped bit of a word changes its bin).
 
     characters   the study's network: reads one-hot characters, 2 x 300 hidden, shown good actions (guided.py)
-    single       one network over a fingerprint of the word, small integers (single.py)
+    prototypes   one network over a fingerprint of the word, small integers (prototypes.py)
     sharded      a tiny policy for every 32 words, over the fingerprint (sharded.py)
     python       Python's hash itself under one salt: what the tests say of a function that is as good as chance
 
 Measured: none of them is as good as Python's hash on words it has not seen; only what it was trained on is spread
 without a collision. Of 1,000 unseen words in 1,000 bins, where chance and Python's hash leave 368, collide: characters
-429, single 408, sharded 419; of 10,000 words of dwyl in 10,000 bins, where chance leaves 3,679: single 4,361, sharded
-4,146. The study's network also hears little of a changed letter: half of the flipped bits leave the bin as it was.
+429, prototypes 408, sharded 419; of 10,000 words of dwyl in 10,000 bins, where chance leaves 3,679: prototypes 4,361,
+sharded 4,146. The study's network also hears little of a changed letter: half of the flipped bits leave the bin as it
+was.
 
     python -m experiments.hash_generalisation                    # 48 s on 2 cores
     python -m experiments.hash_generalisation --keys dwyl --words 10000 --draws 5 --repeats 2 \
-        --methods single sharded python                          # 28 s
+        --methods prototypes sharded python                          # 28 s
 """
 
 from collections.abc import Callable, Sequence
@@ -59,8 +60,8 @@ from jaxhash.plots import style
 from jaxhash.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE
 from jaxhash.terminal import hash_figure
 
-Method = Literal["characters", "single", "sharded", "python"]
-STYLES = {"characters": (ORANGE, "s"), "single": (GREEN, "^"), "sharded": (BLUE, "o"), "python": (PURPLE, "D")}
+Method = Literal["characters", "prototypes", "sharded", "python"]
+STYLES = {"characters": (ORANGE, "s"), "prototypes": (GREEN, "^"), "sharded": (BLUE, "o"), "python": (PURPLE, "D")}
 AVALANCHE_KEYS = 1000
 """Unseen words whose bits are flipped."""
 AVALANCHE_BYTES = 6
@@ -73,7 +74,7 @@ BATCH = 2048
 class Config:
     """Collisions of unseen words under trained functions, beside Python's hash."""
 
-    methods: tuple[Method, ...] = ("characters", "single", "sharded", "python")
+    methods: tuple[Method, ...] = ("characters", "prototypes", "sharded", "python")
     """Functions to look at."""
     keys: str = "english"
     """english, dwyl (the study's dictionary), or a file of one key a line."""
@@ -132,7 +133,7 @@ def by_characters(config: Config, longest: int, letters: tuple[int, ...]) -> Cal
     return trained
 
 
-def by_fit(method: Literal["single", "sharded"], config: Config) -> Callable[[list[bytes], int], HashFunction]:
+def by_fit(method: Literal["prototypes", "sharded"], config: Config) -> Callable[[list[bytes], int], HashFunction]:
     """The perfect-hash learner, or the best it found."""
 
     def trained(words: list[bytes], seed: int) -> HashFunction:

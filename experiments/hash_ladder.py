@@ -1,7 +1,7 @@
 """How small a perfect hash can be: bits per key against the time to find it and the time to read it.
 
-A ladder from the float network of "Neural Hash Functions" (A. Museth, CS285) down: float32, 8-bit, 4-bit and binary
-weights, then one network for all keys with a 16-bit latent for every few of them, found by search. Compiled perfect
+A ladder from the float network of "Neural Hash Functions" (A. Museth, CS285) down: float32 and 8-bit weights, then one
+function for all keys with a 16-bit seed for every few of them, found by search. Compiled perfect
 hashes stand beside: PtrHash takes 2.1 to 3.0 bits (R. Groot Koerkamp 2025; 300 million keys, 6 threads, his machine).
 The least possible is 1.44 bits a key.
 
@@ -28,8 +28,7 @@ from experiments.rows import write_csv
 from jaxhash.hashing.keys.tokens import Tokens, tokenize
 from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect, fit
 from jaxhash.hashing.perfect.hasher import floor_bits_per_key
-from jaxhash.hashing.perfect.seeds import LatentConfig
-from jaxhash.hashing.perfect.sharded import ShardedConfig
+from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.hashing.study import guided
 from jaxhash.hashing.study.guided import GuidedConfig
 from jaxhash.hashing.study.networks import make_network
@@ -39,8 +38,8 @@ from jaxhash.terminal import hash_figure
 FLOAT_WORDS = 1000
 """Keys of the float network, which costs keys x bins; `experiments.hash_fixed_batch` has it at 10,000."""
 FLOAT_ITERATIONS = 40
-SINGLE_WORDS = 10_000
-"""Keys of the single network at most."""
+PROTOTYPE_WORDS = 10_000
+"""Keys of the prototypes at most."""
 ROUNDS = 7
 """Timings of a function, turn by turn; the median counts."""
 
@@ -55,28 +54,16 @@ class Rung(NamedTuple):
     colour: str
 
 
-def _sharded(**settings: int) -> FitConfig:
-    return FitConfig(sharded=ShardedConfig(**settings))  # type: ignore[arg-type]
-
-
-def _latent(keys_per_leaf: int, leaves: int) -> FitConfig:
-    return FitConfig(method="latent", latent=LatentConfig(keys_per_leaf, leaves))
+def _seeds(keys_per_leaf: int, leaves: int) -> FitConfig:
+    return FitConfig(method="seeds", seeds=SeedsConfig(keys_per_leaf, leaves))
 
 
 _ALL = 2**31
 RUNGS = (
-    Rung("one network, 8-bit", FitConfig(method="single"), SINGLE_WORDS, "s", style.GREY),
-    Rung("shards of 32, 8-bit", _sharded(), _ALL, "o", style.ORANGE),
-    Rung("shards of 32, 4-bit", _sharded(weight_bits=4, initial_weight=30), _ALL, "v", style.ORANGE),
-    Rung(
-        "shards of 16, binary",
-        _sharded(keys_per_shard=16, inputs=20, outputs=4, weight_bits=1, initial_weight=10),
-        _ALL,
-        "^",
-        style.ORANGE,
-    ),
+    Rung("one network, 8-bit", FitConfig(method="prototypes"), PROTOTYPE_WORDS, "s", style.GREY),
+    Rung("buckets of 32, 8-bit", FitConfig(), _ALL, "o", style.ORANGE),
     *(
-        Rung(f"latents, leaves of {keys}, {leaves} a shard", _latent(keys, leaves), _ALL, marker, style.BLUE)
+        Rung(f"seeds, leaves of {keys}, {leaves} a bucket", _seeds(keys, leaves), _ALL, marker, style.BLUE)
         for keys, leaves, marker in ((4, 4, "o"), (6, 4, "s"), (8, 4, "D"), (10, 4, "P"), (11, 5, "X"))
     ),
 )

@@ -29,11 +29,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from jaxhash.hashing.keys import lines, tokens
 from jaxhash.hashing.keys.lines import Flat
 from jaxhash.hashing.keys.source import KeyFile, spooled
-from jaxhash.hashing.perfect import export, fit_log, hasher, resume
+from jaxhash.hashing.perfect import export, hasher, resume
 from jaxhash.hashing.perfect import fitting as perfect
 from jaxhash.hashing.perfect.fitting import FitConfig, Interrupted, NotPerfect
-from jaxhash.hashing.perfect.prototypes import SingleConfig
-from jaxhash.hashing.perfect.seeds import LatentConfig
+from jaxhash.hashing.perfect.prototypes import PrototypesConfig
+from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.hashing.perfect.sharded import ShardedConfig
 from jaxhash.runtime import memory, signals
 from jaxhash.sweeps import status, tensorboard
@@ -42,10 +42,10 @@ OK, BAD_INPUT, NOT_PERFECT, INTERRUPTED, READER_GONE = 0, 1, 3, 130, 141
 STDIN = "-"
 SECONDS_BETWEEN_LINES = 2.0
 OUT_OF_MEMORY = (
-    "Give fewer keys, another --method, or fewer --single.hidden units; JAX_PLATFORMS=cpu uses the host's memory"
+    "Give fewer keys, another --method, or fewer --prototypes.hidden units; JAX_PLATFORMS=cpu uses the host's memory"
 )
 UNFINISHED = ".unfinished"
-"""At the end of the name of the folder that keeps what a fit has learned until it is done."""
+"""At the end of the name of the folder where what a fit has learned is saved until it is done."""
 NOTHING_SAVED = "Nothing was saved; the same command begins anew."
 
 
@@ -66,15 +66,16 @@ class Fit(_Compiles):
     """Keys, one a line (plain or .gz): a file, - for standard input, or the name of a word list: english (some ten
     thousand common words, in the package) or dwyl (the dictionary of the study)."""
     out: Annotated[Path, tyro.conf.arg(metavar="DIR")]
-    """New folder for the function. An existing one is refused; it appears whole or not at all. Until then, what has
-    been learned is kept in DIR.unfinished, once a minute and when it is stopped; the same command goes on there."""
+    """New folder for the function. An existing one is refused; it appears whole or not at all. Of a fit that lasts,
+    what has been learned is saved in DIR.unfinished once a minute, and when it is stopped after the first; the same
+    command goes on there."""
     bins: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Bins. By default as many as keys: a minimal perfect hash. With more it stays perfect; with fewer, all bins are
     filled and no two differ by more than one key."""
-    method: Literal["sharded", "single", "latent"] = "sharded"
-    """sharded: a tiny policy for every 32 keys, trained side by side; seconds for a dictionary. single: the study's
-    network with two hidden layers and a logit a bin, for some ten thousand keys; its cost grows with keys x bins.
-    latent: one untrained policy for all keys, and 16-bit latents found by search; the smallest, 2.5 to 4 bits a key."""
+    method: Literal["sharded", "seeds", "prototypes"] = "sharded"
+    """sharded: a tiny policy for every 32 keys, trained side by side; seconds for a dictionary. seeds: 16-bit seeds
+    found by search, nothing is trained; the smallest, 2.5 to 4 bits a key. prototypes: the study's network with two
+    hidden layers and a logit a bin, for some ten thousand keys; its cost grows with keys x bins."""
     seed: int = 0
     """Another seed gives another function of the same keys."""
     drop_duplicates: bool = False
@@ -82,8 +83,8 @@ class Fit(_Compiles):
     mesh: Annotated[str, tyro.conf.arg(metavar="auto|none|N")] = "auto"
     """Devices that learn: auto all of this process, none the first, a number that many. The function is the same."""
     sharded: ShardedConfig = field(default_factory=ShardedConfig)
-    single: SingleConfig = field(default_factory=SingleConfig)
-    latent: LatentConfig = field(default_factory=LatentConfig)
+    seeds: SeedsConfig = field(default_factory=SeedsConfig)
+    prototypes: PrototypesConfig = field(default_factory=PrototypesConfig)
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def run(command: Fit | Hash | Info | Export | StatusOf) -> int:
             return _export(command)
         return _info(command)
     except KeyboardInterrupt:
-        _say("Interrupted." + (f" {_what_is_kept(command.out)}" if isinstance(command, Fit) else ""))
+        _say("Interrupted." + (f" {_what_was_saved(command.out)}" if isinstance(command, Fit) else ""))
         return INTERRUPTED
     except BrokenPipeError:
         # What is still buffered has no reader; without this, Python would complain at exit.
@@ -184,7 +185,7 @@ def _fit(command: Fit) -> int:
     there = next(folder for folder in command.out.absolute().parents if folder.exists())
     if not os.access(there, os.W_OK):
         raise PermissionError(f"{there} cannot be written to; give another folder as --out")
-    config = FitConfig(command.bins, command.method, command.seed, command.sharded, command.single, command.latent)
+    config = FitConfig(command.bins, command.method, command.seed, command.sharded, command.seeds, command.prototypes)
     began = time.monotonic()
     with (
         _Display() as display,
@@ -194,7 +195,7 @@ def _fit(command: Fit) -> int:
         try:
             found, exit_status = _learn(command, config, display, asked.stop)
         except (Interrupted, KeyboardInterrupt):
-            display.say(f"Interrupted. {_what_is_kept(command.out)}")
+            display.say(f"Interrupted. {_what_was_saved(command.out)}")
             return asked.status
     size = "" if not found.num_keys else f", {found.bits_per_key:.1f} bits per key"
     kind = "best function found" if exit_status else "minimal perfect hash" if found.load == 1 else "hash"
@@ -223,17 +224,16 @@ def _learn(command: Fit, config: FitConfig, display: "_Display", stop: threading
                 source = stack.enter_context(spooled(stack.enter_context(source.path.open("rb")), copied))
         else:
             source = tokens.load_keys(command.keys)
-        kept = stack.enter_context(resume.opened(_unfinished(command.out)))
+        unfinished = stack.enter_context(resume.opened(_unfinished(command.out), command.method))
         _refuse_existing(command.out)  # another process may have made it meanwhile
-        report = stack.enter_context(fit_log.opened(kept.folder, command.method, display.update))
         try:
             found = perfect.fit(
                 source,
                 config,
-                report,
+                display.update,
                 drop_duplicates=command.drop_duplicates,
                 mesh=command.mesh,
-                kept=kept,
+                unfinished=unfinished,
                 stop=stop,
             )
         except NotPerfect as error:
@@ -252,11 +252,11 @@ def _unfinished(out: Path) -> Path:
     return out.with_name(out.name + UNFINISHED)
 
 
-def _what_is_kept(out: Path) -> str:
+def _what_was_saved(out: Path) -> str:
     folder = _unfinished(out)
     if not folder.exists():
         return NOTHING_SAVED
-    return f"What was learned is kept in {folder}; the same command goes on from there."
+    return f"What was learned is saved in {folder}; the same command goes on from there."
 
 
 def _hash(command: Hash) -> int:
@@ -307,7 +307,7 @@ def _info(command: Info) -> int:
 def _status(command: StatusOf) -> int:
     of_fit = command.run if command.run.name.endswith(UNFINISHED) else _unfinished(command.run)
     if of_fit.exists():
-        return _print_rows(fit_log.table(of_fit))
+        return _print_rows(resume.table(of_fit))
     rows = status.table(command.run, status.status(command.run))
     if command.tensorboard is not None:
         written = tensorboard.write_scalars(command.run, command.tensorboard)

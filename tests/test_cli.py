@@ -95,28 +95,51 @@ def test_lines_are_answered_as_they_arrive_and_a_reader_may_go_away(saved):
     process.stderr.close()
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_while_fitting_keeps_what_was_learned(tmp_path, capfd, number, status):
-    process = start(
-        "fit", "english", "--out", tmp_path / "x", "--sharded.inputs", 4, "--sharded.attempts", 255,
-        "--sharded.steps", 100_000, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+def stopped_while_fitting(out, number, *program):
+    """Status and last line of a fit that would never end, once a signal has come."""
+    process = subprocess.Popen(
+        [sys.executable, *program, "fit", "english", "--out", str(out), "--sharded.inputs", "4",
+         "--sharded.attempts", "255", "--sharded.steps", "100000"],
+        stderr=subprocess.PIPE, env=os.environ | {"PYTHONUNBUFFERED": "1"},
     )  # fmt: skip
-    assert b"keys collide" in process.stderr.readline()
-    time.sleep(0.2)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == status
+    try:
+        assert b"keys collide" in process.stderr.readline()
+        time.sleep(0.2)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return process.returncode, said.decode().splitlines()[-1]
+
+
+SAVES_AT_ONCE = """
+from jaxhash import cli
+from jaxhash.hashing.perfect import resume
+resume.SECONDS_BETWEEN_SAVES = 0.0
+cli.main()
+"""
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_first_minute_of_a_fit_leaves_nothing(tmp_path, number, status):
+    returned, said = stopped_while_fitting(tmp_path / "x", number, "-m", "jaxhash.cli")
+    assert (returned, said) == (status, "Interrupted. Nothing was saved; the same command begins anew.")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_later_keeps_what_was_learned(tmp_path, capfd):
+    returned, said = stopped_while_fitting(tmp_path / "x", signal.SIGINT, "-c", SAVES_AT_ONCE)
     kept = tmp_path / "x.unfinished"
-    assert said.decode().splitlines()[-1] == (
-        f"Interrupted. What was learned is kept in {kept}; the same command goes on from there."
-    )
+    assert said == f"Interrupted. What was learned is saved in {kept}; the same command goes on from there."
+    assert returned == 130
     assert list(tmp_path.iterdir()) == [kept]
-    assert sorted(path.name for path in kept.iterdir()) == [".lock", "log.jsonl", "state-1"]
-    assert checkpoint.describe(kept / "state-1")["fit"]["method"] == "sharded"
+    (state,) = kept.glob("state-*")
+    assert sorted(path.name for path in kept.iterdir()) == [".lock", "log.jsonl", state.name]
+    assert checkpoint.describe(state)["fit"]["method"] == "sharded"
     # What is there is another fit's: neither taken nor lost.
     assert cli.run(cli.Fit("english", tmp_path / "x")) == cli.BAD_INPUT
     assert "holds what another fit has learned (another setting of the method)" in capfd.readouterr().err
-    assert (kept / "state-1").exists()
+    assert state.exists()
 
 
 def test_a_function_that_is_not_perfect_is_saved_and_said_so(words, tmp_path):

@@ -35,7 +35,7 @@ def test_ratios_are_those_of_median_seconds():
 
 @pytest.mark.slow
 def test_the_whole_benchmark_without_the_peers(tmp_path, monkeypatch, capsys):
-    hasher = fit(data.dictionary()[0][:200], FitConfig(method="latent"))
+    hasher = fit(data.dictionary()[0][:200], FitConfig(method="seeds"))
     monkeypatch.setattr(hash_throughput, "fit", lambda *_: hasher)
     monkeypatch.setattr(hash_sizes, "KEYS_A_ROUND", 20)
     monkeypatch.setattr(harness, "rate", lambda ceiling: ceiling[1])

@@ -73,9 +73,9 @@ run_sweep(config, Path(sys.argv[1]), None)
 # As the command, but it saves at every step.
 FIT = """
 from jaxhash import cli
-from jaxhash.hashing.perfect import fitting
+from jaxhash.hashing.perfect import resume
 from jaxhash.hashing.perfect import workers
-fitting.SECONDS_BETWEEN_SAVES = workers.SECONDS_BETWEEN_LOOKS = 0.0
+resume.SECONDS_BETWEEN_SAVES = workers.SECONDS_BETWEEN_LOOKS = 0.0
 cli.main()
 """
 SECONDS = 120

@@ -16,7 +16,7 @@ import pytest
 
 from jaxhash.hashing.keys.tokens import load_keys
 from jaxhash.hashing.perfect.fitting import FitConfig, fit
-from jaxhash.hashing.perfect.seeds import LatentConfig
+from jaxhash.hashing.perfect.seeds import SeedsConfig
 from tests.faults.conftest import CIFAR_BATCH, SEEDS
 
 SECONDS = int(os.environ.get("FUZZ_SECONDS", "2"))
@@ -33,7 +33,7 @@ def corpus(target, folder):
         case "keys":
             return [b"a\nb\r\n\nc", gzip.compress(b"a\nb\n", mtime=0)]
         case "hasher":
-            config = FitConfig(method="latent", latent=LatentConfig(6, 3))
+            config = FitConfig(method="seeds", seeds=SeedsConfig(6, 3))
             fit(load_keys("english", count=60), config).save(folder / "hasher")
             names = sorted(json.loads((folder / "hasher" / "meta.json").read_text())["files"])
             files = [(folder / "hasher" / name).read_bytes() for name in names]

@@ -25,7 +25,7 @@ from jaxhash.data.image_formats import parse_cifar_binary, parse_cifar_pickle, p
 from jaxhash.hashing.keys.tokens import load_keys, read_keys
 from jaxhash.hashing.perfect.fitting import FitConfig, fit
 from jaxhash.hashing.perfect.hasher import Hasher, load_hasher
-from jaxhash.hashing.perfect.seeds import LatentConfig
+from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.storage import checkpoint
 from jaxhash.storage.checkpoint import CheckpointError
 from tests.faults.conftest import CIFAR_BATCH
@@ -118,11 +118,11 @@ def test_key_files(content):
         assert len(set(keys)) == len(keys)
 
 
-@pytest.fixture(scope="module", params=["latent", "sharded"])
+@pytest.fixture(scope="module", params=["seeds", "sharded"])
 def saved(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("untrusted") / "hasher"
     keys = load_keys("english", count=60)
-    fit(keys, FitConfig(method=request.param, latent=LatentConfig(6, 3))).save(path)
+    fit(keys, FitConfig(method=request.param, seeds=SeedsConfig(6, 3))).save(path)
     return path
 
 
@@ -163,7 +163,7 @@ def test_forged_descriptions_of_a_hasher(saved, tmp_path, data):
             np.testing.assert_array_equal(hasher(["some", "keys"]), load_hasher(saved)(["some", "keys"]))
 
 
-@pytest.mark.parametrize("saved", ["latent"], indirect=True)
+@pytest.mark.parametrize("saved", ["seeds"], indirect=True)
 def test_forged_arrays_of_a_hasher(saved, tmp_path):
     description = checkpoint.describe(saved)
     like = {n: jax.ShapeDtypeStruct(s, np.dtype(t)) for n, (s, t) in description["arrays"].items()}
@@ -172,8 +172,8 @@ def test_forged_arrays_of_a_hasher(saved, tmp_path):
         "descending": {"thresholds": arrays["thresholds"][::-1].copy()},
         "crowded": {"sizes": arrays["sizes"] + np.uint8(9)},
         "short": {"splits": arrays["splits"][:-1]},
-        "floats": {"latents": arrays["latents"].astype(np.float32)},
-        "flat": {"latents": arrays["latents"].ravel()},
+        "floats": {"seeds": arrays["seeds"].astype(np.float32)},
+        "flat": {"seeds": arrays["seeds"].ravel()},
     }
     for name, change in forgeries.items():
         forged = arrays | change
@@ -183,11 +183,11 @@ def test_forged_arrays_of_a_hasher(saved, tmp_path):
             load_hasher(tmp_path / name)
 
 
-@pytest.mark.parametrize("saved", ["latent"], indirect=True)
+@pytest.mark.parametrize("saved", ["seeds"], indirect=True)
 def test_a_claim_of_more_memory_than_there_is_is_refused_before_it_is_taken(saved, tmp_path):
     meta = json.loads((saved / "meta.json").read_text())
-    meta["description"]["arrays"]["latents"][0] = [2**40, 4]
-    meta["arrays"] = {name: f"[{2**40}, 4] uint16" if "latents" in name else a for name, a in meta["arrays"].items()}
+    meta["description"]["arrays"]["seeds"][0] = [2**40, 4]
+    meta["arrays"] = {name: f"[{2**40}, 4] uint16" if "seeds" in name else a for name, a in meta["arrays"].items()}
     shutil.copytree(saved, tmp_path / "huge")
     signed(tmp_path / "huge", meta)
     with pytest.raises(CheckpointError, match="claims 8,796 GB of arrays"):

@@ -182,12 +182,12 @@ import sys
 import jax, numpy as np
 from jaxhash.hashing.perfect import fitting
 from jaxhash.hashing.perfect import workers
-from jaxhash.hashing.perfect.seeds import LatentConfig
+from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.hashing.perfect.sharded import ShardedConfig
 
 # Few problems side by side: all devices get some of the few there are. Small programs: they are compiled for each.
 workers.FEWEST_PROBLEMS = 8
-small = {"sharded": ShardedConfig(8, 8, 3), "latent": LatentConfig(4, 2)}
+small = {"sharded": ShardedConfig(8, 8, 3), "seeds": SeedsConfig(4, 2)}
 for method, config in small.items():
     for count in (1, 2, 4, 8):
         told = fitting.FitConfig(method=method, **{method: config})
@@ -208,7 +208,7 @@ def test_a_hash_learned_on_many_devices_is_the_same(tmp_path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    for method in ("sharded", "latent"):
+    for method in ("sharded", "seeds"):
         one, *others = (np.load(tmp_path / f"{method}-{count}.npz") for count in COUNTS)
         assert len(one.files) > 3
         for many in others:

@@ -15,17 +15,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int32, UInt32
+from jaxtyping import Array, Int32
 
 from jaxhash.hashing.keys.batches import Places, batches, count, pipeline, split
 from jaxhash.hashing.keys.fingerprint import fingerprint
 from jaxhash.hashing.keys.lines import Flat
 from jaxhash.hashing.keys.tokens import Tokens, list_blocks, listed_keys
-from jaxhash.hashing.perfect import export, prototypes, quantised_policy, seeds_lookup, sharded_lookup
-from jaxhash.hashing.perfect.prototypes import Single
-from jaxhash.hashing.perfect.quantised_policy import Quantised, unpack
-from jaxhash.hashing.perfect.seeds_lookup import Latent, LatentLookup
-from jaxhash.hashing.perfect.sharded_lookup import Sharded, ShardedLookup
+from jaxhash.hashing.perfect import export
+from jaxhash.hashing.perfect.methods import METHODS, Policy
 from jaxhash.storage import checkpoint
 from jaxhash.storage.checkpoint import CheckpointError
 
@@ -37,9 +34,6 @@ MAX_BINS = 2**31 - 1
 # Checked on loading, beside keys of the key set: lengths and bytes that it may not have.
 _WITNESSES = (b"", b"\0", b"\0\0", b"a", b"a\0", b"jaxhash", "été".encode(), bytes(range(0, 256, 4)))
 _HEADER_BITS = 3 * 32
-
-Policy = Sharded | Quantised | Single | Latent
-_POLICIES = {kind.__name__.lower(): kind for kind in (Sharded, Quantised, Single, Latent)}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -96,8 +90,8 @@ class Hasher:
 
     @property
     def method(self) -> str:
-        """`sharded` (`quantised` with fewer than 8 bits a weight), `single` or `latent`."""
-        return type(self.policy).__name__.lower()
+        """The method that found the policy: `sharded`, `seeds` or `prototypes`."""
+        return next(name for name, method in METHODS.items() if isinstance(self.policy, method.policy))
 
     @property
     def load(self) -> float:
@@ -116,8 +110,8 @@ class Hasher:
 
     @functools.cached_property
     def _arrays(self) -> "_Arrays":
-        tables = _tables(self.policy, max(self.num_keys, self.num_bins))
-        return _Arrays(*jax.device_put((tables, np.uint32(self.seed), np.int32(self.num_bins))))
+        tables = METHODS[self.method].lookup(self.policy, max(self.num_keys, self.num_bins))
+        return jax.device_put(_Arrays(tables, np.uint32(self.seed), np.int32(self.num_bins), self.method))
 
     def save(self, path: str | Path) -> None:
         """Write the hasher to the new folder `path`, whole or not at all.
@@ -170,9 +164,9 @@ def load_hasher(path: str | Path) -> Hasher:
         raise CheckpointError(f"{path}: hasher format {found}, but this jaxhash reads {FORMAT}; use the one that wrote")
     try:
         like = {name: jax.ShapeDtypeStruct(s, np.dtype(t)) for name, (s, t) in description["arrays"].items()}
-        kind = _POLICIES[description["method"]]
+        kind = METHODS[description["method"]].policy
         names = ("num_keys", "num_bins", "seed", "config", "collisions")
-        golden = [(bytes.fromhex(key), b) for key, b in description["golden"]]
+        golden = [(bytes.fromhex(key), int(b)) for key, b in description["golden"]]
         hasher = Hasher(
             kind(**checkpoint.restore(path, like)),
             **{name: description[name] for name in names},
@@ -213,24 +207,13 @@ def floor_bits_per_key(load: float) -> float:
 class _Arrays:
     """What a hasher computes with. Sizes are arrays as well: another number of bins is not compiled again."""
 
-    tables: "_Tables"
-    seed: Array
-    num_bins: Array
+    tables: Any
+    seed: Any
+    num_bins: Any
+    method: str
 
 
-jax.tree_util.register_dataclass(_Arrays)
-
-
-_Tables = ShardedLookup | Single | LatentLookup
-
-
-def _tables(policy: Policy, num_seats: int) -> _Tables:
-    """A policy laid out for fast reading."""
-    if isinstance(policy, Quantised):
-        policy = unpack(policy)
-    if isinstance(policy, Sharded):
-        return sharded_lookup.lookup(policy, num_seats)
-    return seeds_lookup.lookup(policy, num_seats) if isinstance(policy, Latent) else policy
+jax.tree_util.register_dataclass(_Arrays, data_fields=["tables", "seed", "num_bins"], meta_fields=["method"])
 
 
 def _check(hasher: Hasher) -> None:
@@ -250,26 +233,12 @@ def _check(hasher: Hasher) -> None:
             raise ValueError(f"{name}={value!r}")
     if not isinstance(hasher.config, dict):
         raise ValueError(f"config={hasher.config!r}")
-    match hasher.policy:
-        case Single():
-            prototypes.check(hasher.policy, max(hasher.num_keys, hasher.num_bins))
-        case Latent():
-            seeds_lookup.check(hasher.policy, hasher.num_keys)
-        case Quantised():
-            quantised_policy.check(hasher.policy, hasher.num_keys)
-        case Sharded():
-            sharded_lookup.check(hasher.policy, hasher.num_keys)
-
-
-def _seats(tables: _Tables, prints: UInt32[Array, "n 2"]) -> Int32[Array, " n"]:
-    if isinstance(tables, ShardedLookup):
-        return sharded_lookup.seats(tables, prints)
-    return seeds_lookup.seats(tables, prints) if isinstance(tables, LatentLookup) else prototypes.seats(tables, prints)
+    METHODS[hasher.method].check(hasher.policy, hasher.num_keys, max(hasher.num_keys, hasher.num_bins))
 
 
 def _bins(arrays: _Arrays, tokens: Tokens) -> Int32[Array, " n"]:
-    # Where bins are fewer than keys, the seats of a perfect hash are dealt out to the bins in turn.
-    return _seats(arrays.tables, fingerprint(tokens, arrays.seed)) % arrays.num_bins
+    # Where bins are fewer than keys, slots go to the bins in turn.
+    return METHODS[arrays.method].slots(arrays.tables, fingerprint(tokens, arrays.seed)) % arrays.num_bins
 
 
 _jitted = jax.jit(_bins)

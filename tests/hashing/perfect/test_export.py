@@ -16,7 +16,7 @@ from jaxhash.hashing.keys.tokens import load_keys
 from jaxhash.hashing.perfect import export
 from jaxhash.hashing.perfect.export import FUNCTION, META, README, ExportError
 from jaxhash.hashing.perfect.fitting import FitConfig, fit
-from jaxhash.hashing.perfect.prototypes import SingleConfig
+from jaxhash.hashing.perfect.prototypes import PrototypesConfig
 
 KEYS = load_keys("english", count=300)
 rng = np.random.default_rng(0)
@@ -34,9 +34,9 @@ print(json.dumps([np.asarray(bins).tolist(), sorted(m for m in sys.modules if m.
 """
 
 
-@pytest.fixture(scope="module", params=["sharded", "single"])
+@pytest.fixture(scope="module", params=["sharded", "prototypes"])
 def hasher(request):
-    return fit(KEYS, FitConfig(method=request.param, single=SingleConfig(hidden=64)))
+    return fit(KEYS, FitConfig(method=request.param, prototypes=PrototypesConfig(hidden=64)))
 
 
 @pytest.fixture(scope="module")

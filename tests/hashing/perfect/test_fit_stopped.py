@@ -3,6 +3,7 @@
 import errno
 import threading
 from contextlib import suppress
+from functools import partial
 
 import jax
 import numpy as np
@@ -10,25 +11,27 @@ import pytest
 
 from jaxhash.hashing.keys.source import KeyFile
 from jaxhash.hashing.keys.tokens import load_keys
-from jaxhash.hashing.perfect import fitting, workers
+from jaxhash.hashing.perfect import resume, workers
 from jaxhash.hashing.perfect.fitting import FitConfig, Interrupted, fit
-from jaxhash.hashing.perfect.prototypes import SingleConfig
+from jaxhash.hashing.perfect.prototypes import PrototypesConfig
 from jaxhash.hashing.perfect.resume import opened
-from jaxhash.hashing.perfect.seeds import LatentConfig
+from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.storage import checkpoint, locks
 from jaxhash.storage.checkpoint import CheckpointError
 
 KEYS = load_keys("english", count=3000)
 CONFIGS = {
     "sharded": FitConfig(),
-    "latent": FitConfig(method="latent", latent=LatentConfig(6, 3)),
-    "single": FitConfig(method="single", single=SingleConfig(hidden=40)),
+    "seeds": FitConfig(method="seeds", seeds=SeedsConfig(6, 3)),
+    "prototypes": FitConfig(method="prototypes", prototypes=PrototypesConfig(hidden=40)),
 }
 
 
 @pytest.fixture(autouse=True)
-def look_often(monkeypatch):
+def no_minute_passes(monkeypatch):
+    """It is looked at often, and saved whenever it can be."""
     monkeypatch.setattr(workers, "SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(resume, "SECONDS_BETWEEN_SAVES", 0.0)
 
 
 def stopped_after(reports):
@@ -42,28 +45,28 @@ def stopped_after(reports):
     return report, stop
 
 
-@pytest.mark.parametrize("method", ["sharded", "latent", "single"])
+@pytest.mark.parametrize("method", ["sharded", "seeds", "prototypes"])
 def test_a_fit_that_was_stopped_again_and_again_finds_the_same(tmp_path, method):
     config, folder = CONFIGS[method], tmp_path / "unfinished"
-    keys = KEYS[:400] if method == "single" else KEYS
+    keys = KEYS[:400] if method == "prototypes" else KEYS
     whole = fit(keys, config)
-    first_left, reports, runs = [], 1, 0
+    first_told, reports, runs = [], 1, 0
     while True:
         report, stop = stopped_after(reports)
 
         def noting(progress, report=report, told=[]):  # noqa: B006 (a new list for every function)
             if progress.stage == "fitting" and not told:
-                told.append(progress.collisions)
-                first_left.append(progress.collisions)
+                told.append(progress)
+                first_told.append((progress.steps, progress.collisions))
             report(progress)
 
-        with suppress(Interrupted), opened(folder) as kept:
-            found = fit(keys, config, noting, kept=kept, stop=stop)
+        with suppress(Interrupted), opened(folder, method) as kept:
+            found = fit(keys, config, noting, unfinished=kept, stop=stop)
             break
-        assert [path.name for path in folder.glob("state-*")] == [f"state-{runs + 1}"]
+        assert len(list(folder.glob("state-*"))) == 1
         reports, runs = 2 * reports, runs + 1
-    assert runs >= (1 if method == "single" else 2)
-    assert first_left[-1] < first_left[0]  # the last one did not begin anew
+    assert runs >= (1 if method == "prototypes" else 2)
+    assert first_told[-1] != first_told[0]  # the last one did not begin anew
     assert not folder.exists()
     jax.tree.map(np.testing.assert_array_equal, found.policy, whole.policy)
     assert found.examples == whole.examples
@@ -78,13 +81,13 @@ def test_a_fit_that_is_stopped_while_it_checks_learns_nothing_again(tmp_path):
         if progress.stage == "checking":
             stop.set()
 
-    with pytest.raises(Interrupted) as caught, opened(tmp_path / "x") as kept:
-        fit(KEYS, CONFIGS["latent"], report, kept=kept, stop=stop)
+    with pytest.raises(Interrupted) as caught, opened(tmp_path / "x", "any") as kept:
+        fit(KEYS, CONFIGS["seeds"], report, unfinished=kept, stop=stop)
     assert caught.value.saved
     stages.clear()
     stop.clear()
-    with opened(tmp_path / "x") as kept:
-        found = fit(KEYS, CONFIGS["latent"], stages.append, kept=kept, stop=stop)
+    with opened(tmp_path / "x", "any") as kept:
+        found = fit(KEYS, CONFIGS["seeds"], stages.append, unfinished=kept, stop=stop)
     assert [p.collisions for p in stages if p.stage == "fitting"] == [0]
     np.testing.assert_array_equal(np.sort(found(KEYS)), np.arange(len(KEYS)))
 
@@ -99,12 +102,11 @@ def test_a_disk_that_is_full_at_the_second_save(tmp_path, monkeypatch):
         honest(*arguments)
 
     monkeypatch.setattr(checkpoint, "save", save)
-    monkeypatch.setattr(fitting, "SECONDS_BETWEEN_SAVES", 0.0)
-    with pytest.raises(OSError, match="No space"), opened(tmp_path / "x") as kept:
-        fit(KEYS, CONFIGS["sharded"], kept=kept)
+    with pytest.raises(OSError, match="No space"), opened(tmp_path / "x", "any") as kept:
+        fit(KEYS, CONFIGS["sharded"], unfinished=kept)
     assert [path.name for path in (tmp_path / "x").glob("state-*")] == ["state-1"]
-    with opened(tmp_path / "x") as kept:
-        np.testing.assert_array_equal(np.sort(fit(KEYS, kept=kept)(KEYS)), np.arange(len(KEYS)))
+    with opened(tmp_path / "x", "any") as kept:
+        np.testing.assert_array_equal(np.sort(fit(KEYS, unfinished=kept)(KEYS)), np.arange(len(KEYS)))
 
 
 def test_without_a_folder_nothing_is_saved(tmp_path):
@@ -117,46 +119,64 @@ def test_without_a_folder_nothing_is_saved(tmp_path):
 def test_what_another_fit_has_learned_is_neither_taken_nor_lost(tmp_path):
     folder = tmp_path / "unfinished"
     report, stop = stopped_after(3)
-    with pytest.raises(Interrupted) as caught, opened(folder) as kept:
-        fit(KEYS, CONFIGS["sharded"], report, kept=kept, stop=stop)
+    with pytest.raises(Interrupted) as caught, opened(folder, "any") as kept:
+        fit(KEYS, CONFIGS["sharded"], report, unfinished=kept, stop=stop)
     assert caught.value.saved
     (saved,) = folder.glob("state-*")
     for keys, config, what in (
         (KEYS[1:], FitConfig(len(KEYS)), "key set"),
         (KEYS, FitConfig(4000), "number of bins"),
-        (KEYS, CONFIGS["latent"], "method"),
+        (KEYS, CONFIGS["seeds"], "method"),
         (KEYS, FitConfig(seed=1), "seed"),
     ):
         with (
             pytest.raises(CheckpointError, match=rf"holds what another fit has learned \(another {what}\)"),
-            opened(folder) as kept,
+            opened(folder, "any") as kept,
         ):
-            fit(keys, config, kept=kept)
-    with locks.held(folder), pytest.raises(locks.InUse), opened(folder):
+            fit(keys, config, unfinished=kept)
+    with locks.held(folder), pytest.raises(locks.InUse), opened(folder, "any"):
         pass
     meta = saved / "meta.json"
     whole = meta.read_bytes()
     meta.write_bytes(whole.replace(b"key set", b"kEy set"))
-    with pytest.raises(CheckpointError, match="damaged"), opened(folder) as kept:
-        fit(KEYS, kept=kept)
+    with pytest.raises(CheckpointError, match="damaged"), opened(folder, "any") as kept:
+        fit(KEYS, unfinished=kept)
     meta.write_bytes(whole)
-    with opened(folder) as kept:
-        np.testing.assert_array_equal(np.sort(fit(KEYS, kept=kept)(KEYS)), np.arange(len(KEYS)))
+    with opened(folder, "any") as kept:
+        np.testing.assert_array_equal(np.sort(fit(KEYS, unfinished=kept)(KEYS)), np.arange(len(KEYS)))
     assert not folder.exists()
 
 
 def test_a_state_that_does_not_fit_is_refused(tmp_path):
     for method, config in CONFIGS.items():
         report, stop = stopped_after(1)
-        with pytest.raises(Interrupted), opened(tmp_path / method) as kept:
-            fit(KEYS[:400], config, report, kept=kept, stop=stop)
-        with opened(tmp_path / method) as kept:
-            fit_of = checkpoint.describe(tmp_path / method / "state-1")["fit"]
+        with pytest.raises(Interrupted), opened(tmp_path / method, method) as kept:
+            fit(KEYS[:400], config, report, unfinished=kept, stop=stop)
+        with opened(tmp_path / method, method) as kept:
+            (state,) = (tmp_path / method).glob("state-*")
+            fit_of = checkpoint.describe(state)["fit"]
             learned = kept.load(fit_of)
             for name, array in learned.items():
-                kept.save({**learned, name: np.concatenate([array, array[:1]])}, fit_of)
+                longer = {**learned, name: np.concatenate([array, array[:1]])}
+                kept.save(partial(dict, longer), fit_of)
                 with pytest.raises(ValueError, match=rf"does not fit it \({name}\)"):
-                    fit(KEYS[:400], config, kept=kept)
+                    fit(KEYS[:400], config, unfinished=kept)
+
+
+def test_a_fit_that_ends_within_a_minute_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(resume, "SECONDS_BETWEEN_SAVES", 60.0)
+    report, stop = stopped_after(1)
+    with pytest.raises(Interrupted) as caught, opened(tmp_path / "x", "sharded") as kept:
+        fit(KEYS, CONFIGS["sharded"], report, unfinished=kept, stop=stop)
+    assert not caught.value.saved
+    with opened(tmp_path / "x", "sharded") as kept:
+        fit(
+            KEYS,
+            CONFIGS["sharded"],
+            lambda _: list(tmp_path.iterdir()) == [] or pytest.fail("written"),
+            unfinished=kept,
+        )
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_keys_of_a_file_are_not_kept(tmp_path, monkeypatch):

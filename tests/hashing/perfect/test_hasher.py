@@ -14,8 +14,8 @@ from jaxhash.hashing.keys.tokens import Tokens, load_keys, tokenize
 from jaxhash.hashing.perfect import hasher as hashers
 from jaxhash.hashing.perfect.fitting import FitConfig, fit
 from jaxhash.hashing.perfect.hasher import floor_bits_per_key, load_hasher
-from jaxhash.hashing.perfect.prototypes import SingleConfig
-from jaxhash.hashing.perfect.seeds import LatentConfig
+from jaxhash.hashing.perfect.prototypes import PrototypesConfig
+from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.storage import checkpoint
 from jaxhash.storage.checkpoint import CheckpointError
 
@@ -25,8 +25,8 @@ UNSEEN = [b"", b"\0", b"a\0", b"\xff\xfe", b"not a word", b"x" * 3000, "жук".
 
 CONFIGS = {
     "sharded": FitConfig(),
-    "single": FitConfig(method="single", single=SingleConfig(hidden=64)),
-    "latent": FitConfig(method="latent", latent=LatentConfig(keys_per_leaf=6, leaves=3)),
+    "prototypes": FitConfig(method="prototypes", prototypes=PrototypesConfig(hidden=64)),
+    "seeds": FitConfig(method="seeds", seeds=SeedsConfig(keys_per_leaf=6, leaves=3)),
 }
 
 

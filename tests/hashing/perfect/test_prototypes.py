@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from jaxhash.hashing.perfect import prototypes
-from jaxhash.hashing.perfect.prototypes import SingleConfig
+from jaxhash.hashing.perfect.prototypes import PrototypesConfig
 
-CONFIG = SingleConfig(hidden=64)
+CONFIG = PrototypesConfig(hidden=64)
 
 
 def prints(n, seed=0):
@@ -27,16 +27,16 @@ def test_seats_are_those_of_numpy_in_batches_of_any_size(monkeypatch):
     policy = prototypes.start(CONFIG, 100, seed=3)
     words = prints(50)
     expected = numpy_seats(policy, words)
-    np.testing.assert_array_equal(prototypes.seats(policy, jnp.asarray(words)), expected)
+    np.testing.assert_array_equal(prototypes.slots(policy, jnp.asarray(words)), expected)
     monkeypatch.setattr(prototypes, "LOGITS_AT_A_TIME", 700)
-    np.testing.assert_array_equal(prototypes.seats(policy, jnp.asarray(words)), expected)
+    np.testing.assert_array_equal(prototypes.slots(policy, jnp.asarray(words)), expected)
     assert len(np.unique(expected)) > 20
 
 
 def test_equal_logits_go_to_the_first_bin():
     policy = prototypes.start(CONFIG, 10, seed=0)
     policy = policy._replace(output=jnp.zeros_like(policy.output))
-    assert not np.asarray(prototypes.seats(policy, jnp.asarray(prints(20)))).any()
+    assert not np.asarray(prototypes.slots(policy, jnp.asarray(prints(20)))).any()
 
 
 def test_other_seeds_are_other_networks():
@@ -83,6 +83,6 @@ def test_conflicts_are_settled_in_the_order_of_keys_and_by_preference():
 
 def test_what_is_no_network_is_refused():
     with pytest.raises(ValueError, match="hidden=0"):
-        SingleConfig(hidden=0)
+        PrototypesConfig(hidden=0)
     with pytest.raises(ValueError, match="iterations=-1"):
-        SingleConfig(iterations=-1)
+        PrototypesConfig(iterations=-1)

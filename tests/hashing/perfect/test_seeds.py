@@ -7,14 +7,13 @@ import pytest
 
 from jaxhash.hashing.keys.source import KeyList
 from jaxhash.hashing.keys.tokens import load_keys
-from jaxhash.hashing.perfect import seeds, steps
+from jaxhash.hashing.perfect import seeds
 from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect, fit
-from jaxhash.hashing.perfect.seeds import Groups, LatentConfig
-from jaxhash.hashing.perfect.seeds_lookup import Latent, code, lookup, seats
+from jaxhash.hashing.perfect.seeds import Groups, Seeds, SeedsConfig, code, lookup, slots
 from jaxhash.hashing.perfect.separation import separate
 from tests.hashing.perfect.test_sharded import fingerprints, python_mix, words
 
-SMALL = LatentConfig(keys_per_leaf=6, leaves=3)
+SMALL = SeedsConfig(keys_per_leaf=6, leaves=3)
 
 
 def python_code(first, second, number):
@@ -30,16 +29,16 @@ def python_code(first, second, number):
     return found
 
 
-def python_seat(policy, first, second, num_seats):
+def python_slot(policy, first, second, num_slots):
     """One key at a time, in Python's integers."""
-    splits, latents, thresholds, sizes = (np.asarray(a).tolist() for a in policy)
+    splits, seeds, thresholds, sizes = (np.asarray(a).tolist() for a in policy)
     shard = max(s for s in range(len(thresholds)) if thresholds[s] <= first)
-    more = num_seats - sum(sizes)
+    more = num_slots - sum(sizes)
     rooms = [n + more // len(sizes) + (s < more % len(sizes)) for s, n in enumerate(sizes)]
-    size, leaves = sizes[shard], len(latents[0])
+    size, leaves = sizes[shard], len(seeds[0])
     leaf = python_code(first, second, splits[shard]) * leaves // 64
     in_leaves = [size // leaves + (i < size % leaves) for i in range(leaves)]
-    slot = sum(in_leaves[:leaf]) + python_code(first, second, 2**16 + latents[shard][leaf]) * in_leaves[leaf] // 64
+    slot = sum(in_leaves[:leaf]) + python_code(first, second, 2**16 + seeds[shard][leaf]) * in_leaves[leaf] // 64
     # Slots stand at even distances, the first ones one bin further apart.
     distances = [rooms[shard] // max(size, 1) + (i < rooms[shard] % max(size, 1)) for i in range(size)]
     return sum(rooms[:shard]) + sum(distances[: min(slot, max(size - 1, 0))])
@@ -48,22 +47,22 @@ def python_seat(policy, first, second, num_seats):
 @pytest.fixture(scope="module")
 def fitted():
     keys = load_keys("english", count=500)
-    hasher = fit(keys, FitConfig(method="latent", latent=SMALL))
+    hasher = fit(keys, FitConfig(method="seeds", seeds=SMALL))
     return words(separate(KeyList(keys), 0).numbers), hasher.policy
 
 
-@pytest.mark.parametrize("num_seats", [500, 513, 40_000, 2**31 - 1])
-def test_seats_are_those_of_a_plain_python_loop(fitted, num_seats):
+@pytest.mark.parametrize("num_slots", [500, 513, 40_000, 2**31 - 1])
+def test_seats_are_those_of_a_plain_python_loop(fitted, num_slots):
     prints, policy = fitted
     some = np.concatenate([prints[:150], words(fingerprints(150, seed=1))])
-    expected = [python_seat(policy, int(a), int(b), num_seats) for a, b in some]
-    np.testing.assert_array_equal(seats(lookup(policy, num_seats), jnp.asarray(some)), expected)
-    assert 0 <= min(expected) <= max(expected) < num_seats
+    expected = [python_slot(policy, int(a), int(b), num_slots) for a, b in some]
+    np.testing.assert_array_equal(slots(lookup(policy, num_slots), jnp.asarray(some)), expected)
+    assert 0 <= min(expected) <= max(expected) < num_slots
     assert len(set(expected[:150])) == 150
 
 
 def test_the_network_is_as_good_as_random():
-    """Codes of random fingerprints: chi squared of each code, and of pairs of codes under two latents."""
+    """Codes of random fingerprints: chi squared of each code, and of pairs of codes under two seeds."""
     prints = jnp.asarray(words(fingerprints(200_000)))
     one, other = (np.asarray(code(prints[:, 0], prints[:, 1], jnp.uint32(z))) for z in (7, 8))
     for counts in (np.bincount(one, minlength=64), np.bincount(one * 64 + other, minlength=4096)):
@@ -82,7 +81,7 @@ def groups():
 
 def search(groups, lanes):
     state = seeds.start(groups, lanes)
-    return jax.jit(seeds.make_search(seeds.separates))(state, groups, jnp.int32(10**6)).latents
+    return jax.jit(seeds.make_search(seeds.separates))(state, groups, jnp.int32(10**6)).seeds
 
 
 def test_the_search_finds_the_first_latent_that_serves_for_any_number_of_lanes(groups):
@@ -106,42 +105,42 @@ def test_keys_that_no_latent_separates_are_given_up(groups):
 
 @pytest.fixture
 def few_latents(monkeypatch):
-    """Sets how many latents there are to try."""
+    """Sets how many seeds there are to try."""
 
     def limit(count):
-        steps._searches.cache_clear()
+        seeds._searches.cache_clear()
         monkeypatch.setattr(seeds, "LIMIT", count)
 
     yield limit
-    steps._searches.cache_clear()
+    seeds._searches.cache_clear()
 
 
 def test_a_shard_whose_leaf_is_stuck_goes_on_to_its_next_split(few_latents):
     keys = load_keys("english", count=600)
-    usual = fit(keys, FitConfig(method="latent", latent=SMALL)).policy
+    usual = fit(keys, FitConfig(method="seeds", seeds=SMALL)).policy
     few_latents(160)
-    hasher = fit(keys, FitConfig(method="latent", latent=SMALL))
+    hasher = fit(keys, FitConfig(method="seeds", seeds=SMALL))
     np.testing.assert_array_equal(np.sort(hasher(keys)), np.arange(600))
-    stuck = usual.latents.max(1) >= 160
+    stuck = usual.seeds.max(1) >= 160
     assert stuck.any()
     np.testing.assert_array_equal(hasher.policy.splits > usual.splits, stuck)
     few_latents(4)
     with pytest.raises(NotPerfect) as caught:
-        fit(keys, FitConfig(method="latent", latent=SMALL))
+        fit(keys, FitConfig(method="seeds", seeds=SMALL))
     found = np.asarray(caught.value.hasher(keys))
     assert caught.value.collisions == 600 - len(np.unique(found)) > 0
 
 
 def test_size():
     keys = load_keys("english", count=1800)
-    hasher = fit(keys, FitConfig(method="latent", latent=SMALL))
-    assert isinstance(hasher.policy, Latent)
+    hasher = fit(keys, FitConfig(method="seeds", seeds=SMALL))
+    assert isinstance(hasher.policy, Seeds)
     # 100 shards of 18 keys: 16 bits a shard and a leaf, 32 its threshold, 8 its size, and the header.
     assert hasher.bits == 100 * (16 + 3 * 16 + 32 + 8) + 96
 
 
 def test_requests_that_would_search_forever_are_refused():
     with pytest.raises(ValueError, match="keys_per_leaf=12 is not valid: keys_per_leaf must be 1 to 11"):
-        LatentConfig(keys_per_leaf=12)
+        SeedsConfig(keys_per_leaf=12)
     with pytest.raises(ValueError, match="leaves=7 is not valid"):
-        LatentConfig(leaves=7)
+        SeedsConfig(leaves=7)

@@ -1,0 +1,41 @@
+"""Table of the methods by which a policy is found: a method is one file, and one line here.
+
+sharded       a trained policy for every 32 keys
+seeds         a few 16-bit seeds for every 40 keys, found by search
+prototypes    one network for all keys, with a trained output layer
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Int32, UInt32
+
+from jaxhash.hashing.perfect import prototypes, seeds, sharded
+from jaxhash.hashing.perfect.prototypes import Prototypes, PrototypesConfig
+from jaxhash.hashing.perfect.seeds import Seeds, SeedsConfig
+from jaxhash.hashing.perfect.sharded import Sharded, ShardedConfig
+from jaxhash.hashing.perfect.workers import Learner, Task
+
+Policy = Sharded | Seeds | Prototypes
+Config = ShardedConfig | SeedsConfig | PrototypesConfig
+
+
+class Method(NamedTuple):
+    """How a policy, a NamedTuple of arrays, is learned, checked and read."""
+
+    policy: type[Policy]
+    learn: Callable[[Any, Task, Learner], Policy]
+    """(configuration of the method, task, learner) -> policy."""
+    check: Callable[[Any, int, int], None]
+    """(policy of unknown origin, keys, slots): raises ValueError if it is no such policy; on the host."""
+    lookup: Callable[[Any, int], Any]
+    """(policy, slots) -> a pytree laid out for fast reading; on the host."""
+    slots: Callable[[Any, UInt32[Array, "n 2"]], Int32[Array, " n"]]
+    """(that pytree, fingerprints) -> a slot each; pure, jitted."""
+
+
+METHODS = {
+    "sharded": Method(Sharded, sharded.learn, sharded.check, sharded.lookup, sharded.slots),
+    "seeds": Method(Seeds, seeds.learn, seeds.check, seeds.lookup, seeds.slots),
+    "prototypes": Method(Prototypes, prototypes.learn, prototypes.check, lambda policy, _: policy, prototypes.slots),
+}
