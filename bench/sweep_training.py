@@ -163,10 +163,15 @@ def _ours(
 
 
 def _torch(widths: tuple[int, ...], train: TrainConfig, x: np.ndarray, y: np.ndarray, fused: bool) -> None:
-    """What one would write in PyTorch: a loop over models, in each a loop over shuffled batches."""
+    """What one would write in PyTorch: a loop over models, in each a loop over shuffled batches.
+
+    On a GPU where ours is, and PyTorch was built for it.
+    """
     import torch
 
-    inputs, labels = torch.from_numpy(x), torch.from_numpy(y.astype(np.int64))
+    device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
+    torch.set_default_device(device)
+    inputs, labels = torch.from_numpy(x).to(device), torch.from_numpy(y.astype(np.int64)).to(device)
     for width in widths:
         hidden, norm = (
             torch.nn.Linear(x.shape[1], width, bias=False),
@@ -181,6 +186,8 @@ def _torch(widths: tuple[int, ...], train: TrainConfig, x: np.ndarray, y: np.nda
             optimiser.zero_grad()
             torch.nn.functional.cross_entropy(net(inputs[batch]), labels[batch]).backward()
             optimiser.step()
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def _keras(widths: tuple[int, ...], train: TrainConfig, x: np.ndarray, y: np.ndarray) -> Callable[[], None]:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 
 from jaxhash.codes.code import WORD, unpack
 from jaxhash.codes.hamming import hamming_words
+from jaxhash.runtime.devices import SOON_COMPILED
 
 HIGHEST = jax.lax.Precision.HIGHEST
 """Of every product: TF32, the default on some GPUs, would put codes into other clusters."""
@@ -48,7 +49,7 @@ def kmeans_words(
     tolerance: float = 1e-4,
     count: Int[Array, ""] | int | None = None,
 ) -> KMeansResult:
-    """`kmeans` of packed words (the first `count` of them, by default all), for use within programs.
+    """`kmeans` of packed words (the first `count` of them, by default all), in one program of its own.
 
     It stops when the centroids moved, in sum of squares, by at most `tolerance` times the mean variance of
     the bits that vary (scikit-learn's rule). A cluster that runs empty takes the code farthest from its centroid,
@@ -116,7 +117,7 @@ class _Lloyd(NamedTuple):
     iteration: Array
 
 
-@partial(jax.jit, static_argnames=("k", "restarts", "max_iterations"))
+@partial(jax.jit, static_argnames=("k", "restarts", "max_iterations"), compiler_options=SOON_COMPILED)
 def _kmeans(
     key: Array, words: Array, tolerance: Array, count: Array | None, *, k: int, restarts: int, max_iterations: int
 ) -> KMeansResult:

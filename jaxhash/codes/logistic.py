@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jaxhash.codes.code import WORD, Code, unpack
 from jaxhash.codes.files import Codes, check_alike, check_labels
+from jaxhash.runtime.devices import SOON_COMPILED
 
 HIGHEST = jax.lax.Precision.HIGHEST
 """Of every product: TF32, the default on some GPUs, would move the optimum."""
@@ -135,7 +136,7 @@ class _Problem(NamedTuple):
     """1 for weights, 0 for the intercept."""
 
 
-@partial(jax.jit, static_argnames=("num_classes", "capacity"))
+@partial(jax.jit, static_argnames=("num_classes", "capacity"), compiler_options=SOON_COMPILED)
 def _fit(
     words: Array, labels: Array, strength: Array, count: Array | None, *, num_classes: int, capacity: int
 ) -> OneVsOne:

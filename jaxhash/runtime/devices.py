@@ -16,6 +16,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDev
 from jaxtyping import Array
 
 AXIS = "models"
+SOON_COMPILED: dict[str, str | bool] = {"xla_gpu_enable_triton_gemm": False}
+"""Compiler options of programs of exact float32 products. Without them, XLA tries out many Triton kernels for each
+product on a GPU: `python -m bench.compile` has the seconds. On a CPU they have no effect."""
 
 _config: Any = jax.config  # its options have no types
 _asked: list[bool] = []  # a process asks once
