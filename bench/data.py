@@ -9,7 +9,7 @@ import numpy as np
 from jaxhash import codes
 from jaxhash.codes import CodeFile, Layer
 from jaxhash.data import DataError, Dataset, load
-from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.keys.words import load_keys
 
 STUDY_WORDS = 466_551
 """Words of the study's dictionary; as many are derived where it cannot be had."""

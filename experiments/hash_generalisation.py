@@ -39,7 +39,8 @@ from scipy import stats
 
 from experiments.rows import write_csv
 from jaxhash.hashing.keys.python_hash import python_bins
-from jaxhash.hashing.keys.tokens import Tokens, load_keys, tokenize
+from jaxhash.hashing.keys.tokens import Tokens, tokenize
+from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect, fit
 from jaxhash.hashing.quality import (
     Avalanche,

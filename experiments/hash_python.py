@@ -24,7 +24,7 @@ from rich.table import Table
 
 from experiments.rows import write_csv
 from jaxhash.hashing.keys.python_hash import MAX_SALT, python_bins
-from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.study.table import collision_deviation, expected_collisions
 from jaxhash.plots import style
 from jaxhash.plots.style import BLUE, GREY, ORANGE

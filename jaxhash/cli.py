@@ -26,7 +26,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jaxhash.hashing.keys import lines, tokens
+from jaxhash.hashing.keys import lines, tokens, words
 from jaxhash.hashing.keys.lines import Flat
 from jaxhash.hashing.keys.source import KeyFile, spooled
 from jaxhash.hashing.perfect import export, hasher, resume
@@ -218,12 +218,12 @@ def _learn(command: Fit, config: FitConfig, display: "_Display", stop: threading
         source: KeyFile | list[bytes]
         if command.keys == STDIN:
             source = stack.enter_context(spooled(sys.stdin.buffer, copied))
-        elif command.keys not in tokens.KEY_SETS and Path(command.keys).exists():
+        elif command.keys not in words.KEY_SETS and Path(command.keys).exists():
             source = KeyFile(Path(command.keys))
             if not source.path.is_file():  # a pipe, which can be read once only
                 source = stack.enter_context(spooled(stack.enter_context(source.path.open("rb")), copied))
         else:
-            source = tokens.load_keys(command.keys)
+            source = words.load_keys(command.keys)
         unfinished = stack.enter_context(resume.opened(_unfinished(command.out), command.method))
         _refuse_existing(command.out)  # another process may have made it meanwhile
         try:
@@ -262,9 +262,9 @@ def _what_was_saved(out: Path) -> str:
 def _hash(command: Hash) -> int:
     if command.keys == STDIN:
         return _print_bins(command.folder, lines.blocks(sys.stdin.buffer, "standard input"))
-    if command.keys not in tokens.KEY_SETS and Path(command.keys).exists():
+    if command.keys not in words.KEY_SETS and Path(command.keys).exists():
         return _print_bins(command.folder, lines.file_blocks(Path(command.keys), command.keys))
-    return _print_bins(command.folder, [tokens.flatten(tokens.load_keys(command.keys))])
+    return _print_bins(command.folder, [tokens.flatten(words.load_keys(command.keys))])
 
 
 def _print_bins(path: Path, blocks: Iterable[Flat]) -> int:

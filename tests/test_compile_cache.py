@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.perfect.fitting import fit
 
 

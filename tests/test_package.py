@@ -1,8 +1,12 @@
 """The front of the package: what `import jaxhash` offers, and what it costs."""
 
+import importlib
 import pkgutil
+import re
 import subprocess
 import sys
+
+import pytest
 
 import jaxhash
 
@@ -21,3 +25,27 @@ def test_dir_shows_the_public_names_and_every_room():
 def test_import_alone_loads_neither_jax_nor_numpy():
     code = "import sys, jaxhash; dir(jaxhash); sys.exit(any(name in sys.modules for name in ('jax', 'numpy', 'flax')))"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+PACKAGES = [
+    module.name
+    for module in pkgutil.walk_packages(jaxhash.__path__, "jaxhash.")
+    if module.ispkg and module.name not in {"jaxhash.plots", "jaxhash.runtime", "jaxhash.terminal"}
+]
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_package_says_what_it_is_for_and_names_its_modules(name):
+    package = importlib.import_module(name)
+    text = package.__doc__ or ""
+    assert len(text) > 100, f"{name}: its docstring is too short to say what goes in and what comes out"
+    words = set(re.findall(r"\w+", text))
+    unnamed = {module.name for module in pkgutil.iter_modules(package.__path__)} - words
+    assert not unnamed, f"{name}: its docstring does not say what is in {unnamed}"
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_every_name_that_a_package_lists_is_there(name):
+    package = importlib.import_module(name)
+    missing = [public for public in package.__all__ if not hasattr(package, public)]
+    assert not missing, f"{name}.__all__ lists {missing}"

@@ -1,13 +1,14 @@
-"""Neural codes: packed bits, and everything that is asked of them, in memory or in files behind the same names.
+"""Neural codes: packed bits, and one function for each question about them.
 
-In: bits or words (`Code`), files of them (`CodeFile`), labels. Out: counts, distances, neighbours, clusters, numbers.
+In: a `Code` in memory or a `CodeFile` on disk, and labels. Out: counts, Hamming distances, nearest neighbours,
+clusters, classes, and all encoding properties at once (`measure`).
 
-code                                        what a code is: packing, layers, ranges of bits
-files                                       codes in files: `write` encodes examples batch by batch, `load` opens
-distinct                                    distinct codes exactly, redundancy ratio, bits that vary
-hamming, neighbours, histogram              distances; k nearest neighbours; distances of all pairs
-kmeans (its core: lloyd), logistic          clusters and classes
-properties                                  the table of what is measured of a model, `measure`
+code            `Code`: packing, layers, ranges of bits
+files           codes in files: `write` encodes examples batch by batch, `load` opens
+distinct        number of distinct codes, redundancy ratio, bits that vary
+hamming         Hamming distances; histogram: of all pairs; neighbours: the k nearest, k-NN classification
+kmeans          K-Means clusters and their accuracy (lloyd: its iterations); logistic: logistic regression
+properties      the table of encoding properties, `measure`
 """
 
 from jaxhash.codes.code import Code, Layer, Skipped, active, drop_constant, pack, unpack

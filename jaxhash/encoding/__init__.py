@@ -1,14 +1,18 @@
-"""The neural code of any JAX function.
+"""Neural code of any JAX function: a function transformation, as `jax.grad` is one.
 
-transform      encode and encode_with_output
-dataflow       a traced function as a flat graph of operations
-unit_rules     which operations are units, and each one's bit
-units          the units of a graph
-interpret      evaluates a graph and its units, control flow included
-example_axis   which entries belong to which example
-reductions     how the pre-activations of a layer become bits
+In: a traceable function of examples. Out: a function that gives its `Code`, a bit for every ReLU-like unit, with the
+layer each bit is from and what was skipped. A rule of one's own takes an `Op` and returns a `Match`.
+
+transform       encode, encode_with_output
+jaxpr_graph     a traced function as a flat graph of operations; equations: what depends on the version of JAX
+unit_rules      the table of rules: which operations are units, and the bit of each
+units           the units of a graph; interpret: evaluates them, inside `scan`, `cond` and `while` too
+example_axis    which axis of an array holds the examples
+reductions      fewer bits than units: one a channel, a sample of the units
 """
 
+from jaxhash.encoding.jaxpr_graph import Op
 from jaxhash.encoding.transform import encode, encode_with_output
+from jaxhash.encoding.unit_rules import Match
 
-__all__ = ["encode", "encode_with_output"]
+__all__ = ["Match", "Op", "encode", "encode_with_output"]

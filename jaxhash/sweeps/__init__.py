@@ -7,7 +7,13 @@ model, by its coordinates (`load`).
     results = sweeps.run(sweeps.SweepConfig(widths=(10, 20), repeats=2), "runs/mine")
     model = sweeps.load("runs/mine", width=20, repeat=0)
 
-A run that was interrupted continues with the same call. `Progress` and `Cost` are what `run` tells its callbacks.
+A run that was interrupted continues with the same call.
+
+grid, presets           what a sweep is; the study's values for each dataset
+engine, task            `run`; one task: train, evaluate, measure, save (inputs, programs: its data, what is compiled)
+folder, results         the folder of a run, `load`; its results
+cost, log, status, tensorboard      time left; the event log; how a run stands
+variants, compare, layers, phase    several sweeps and effect sizes; codes of layers; the phase chart
 """
 
 from jaxhash.sweeps.cost import Cost

@@ -19,8 +19,8 @@ from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from jaxhash.data.download import DataError
-from jaxhash.hashing.keys import tokens as keys
 from jaxhash.hashing.keys.tokens import Tokens
+from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.study.loop import Report, train_seeds
 from jaxhash.hashing.study.networks import NetworkConfig, alphabet_of
 from jaxhash.hashing.study.table import expected_collisions
@@ -73,7 +73,7 @@ def words(common: Common, count: int | None = None) -> list[bytes]:
     Raises:
         ValueError: if there are not so many.
     """
-    every = keys.load_keys(common.keys)
+    every = load_keys(common.keys)
     if count is not None and count > len(every):
         raise ValueError(f"{count:,} words wanted, but {common.keys} has {len(every):,}; give a larger --keys")
     order = np.random.default_rng(common.seed).permutation(len(every))[:count]
@@ -87,12 +87,12 @@ def listed(name: str, say: Console) -> list[bytes]:
         DataError: if another list is not at hand.
     """
     try:
-        return keys.load_keys(name)
+        return load_keys(name)
     except DataError as error:
         if name != "dwyl":
             raise
         say.print(f"{error}\nTaking the words of the package (english) instead.", highlight=False)
-        return keys.load_keys("english")
+        return load_keys("english")
 
 
 def network(tokens: Tokens, hidden: tuple[int, ...] = (300, 300), reader: str = "one_hot") -> NetworkConfig:

@@ -1,4 +1,4 @@
-"""Training: how networks are trained, many side by side or one alone; pure functions of a state and keys.
+"""Training of networks, many side by side or one alone: pure functions of a state and keys.
 
 In: what to train (`Block`, a set of MLP widths), how (`TrainConfig`), the examples, a key. Out: a `TrainState`, epoch
 by epoch, and what the models make of examples (`Evaluation`: loss, accuracy, neural codes).
@@ -6,6 +6,11 @@ by epoch, and what the models make of examples (`Evaluation`: loss, accuracy, ne
     init_state -> TrainState -> make_epoch(block, config)(state, key, order, x, y) -> TrainState, losses
     make_evaluate(block)(params, stats, x, y) -> Evaluation
     split(block, params, stats) -> Flax variables of each model
+
+mlp             the recipe of the study's MLPs: Adam, learning-rate schedule, L2, dropout, early stop
+population      MLPs of different widths as one array program
+evaluate        loss, accuracy, codes
+convnets        the recipe of the study's convolutional networks
 """
 
 from jaxhash.training.evaluate import Evaluation, make_evaluate

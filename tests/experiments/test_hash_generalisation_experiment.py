@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments import hash_generalisation
-from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.study.table import expected_collisions
 
 

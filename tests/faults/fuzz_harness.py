@@ -22,7 +22,7 @@ with atheris.instrument_imports(
     include=["jaxhash.data.image_formats", "jaxhash.data.pickled_values", "jaxhash.hashing.keys.lines"]
 ):
     from jaxhash.data.image_formats import parse_cifar_pickle, parse_idx
-    from jaxhash.hashing.keys.tokens import read_keys
+    from jaxhash.hashing.keys.words import read_keys
 from jaxhash.data.download import DataError
 from jaxhash.hashing.perfect.hasher import load_hasher
 from jaxhash.storage.checkpoint import CheckpointError

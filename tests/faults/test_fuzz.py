@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.perfect.fitting import FitConfig, fit
 from jaxhash.hashing.perfect.seeds import SeedsConfig
 from tests.faults.conftest import CIFAR_BATCH, SEEDS

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from jaxhash.data.download import DataError
 from jaxhash.data.image_formats import parse_cifar_binary, parse_cifar_pickle, parse_idx
-from jaxhash.hashing.keys.tokens import load_keys, read_keys
+from jaxhash.hashing.keys.words import load_keys, read_keys
 from jaxhash.hashing.perfect.fitting import FitConfig, fit
 from jaxhash.hashing.perfect.hasher import Hasher, load_hasher
 from jaxhash.hashing.perfect.seeds import SeedsConfig

@@ -8,7 +8,7 @@ from scipy import stats
 
 from jaxhash.hashing import quality
 from jaxhash.hashing.keys.python_hash import python_bins
-from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.quality import avalanche, checked_bins, compare_with_python, evenness, pooled
 from jaxhash.hashing.study.table import collision_deviation, expected_collisions
 

@@ -1,4 +1,4 @@
-"""The lines of a file as keys, a block at a time: a file may be larger than memory.
+"""Lines of a file as keys, read a block at a time: a file may be larger than memory.
 
 A key is a byte string, and a file of keys holds one a line:
 
@@ -106,6 +106,11 @@ def file_blocks(path: Path, name: str) -> Iterator[Flat]:
         raise DataError(f"{name}: no such file; put it there, or give another file of keys") from None
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror}); make it a file that you may read") from error
+
+
+def name_of(stream: ByteStream) -> str:
+    """What errors call a stream."""
+    return str(getattr(stream, "name", "the stream"))
 
 
 def _unpacked(stream: ByteStream, name: str) -> Iterator[bytes]:

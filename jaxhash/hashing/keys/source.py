@@ -1,4 +1,4 @@
-"""Where the keys of a fit come from: a list in memory, or a file that is read again whenever they are needed."""
+"""Source of the keys of a fit: a list in memory (`KeyList`) or a file that is read several times (`KeyFile`)."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxhash.data.download import DataError
-from jaxhash.hashing.keys.lines import BLOCK_BYTES, ByteStream, Flat, file_blocks
-from jaxhash.hashing.keys.tokens import list_blocks, name_of
+from jaxhash.hashing.keys.lines import BLOCK_BYTES, ByteStream, Flat, file_blocks, name_of
+from jaxhash.hashing.keys.tokens import list_blocks
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class KeyList:
         """All keys, block by block.
 
         Raises:
-            TypeError, ValueError: as `keys.encode_keys`.
+            TypeError, ValueError: as `tokens.encode_keys`.
         """
         return list_blocks(self.keys)
 
@@ -37,7 +37,7 @@ class KeyList:
 
 @dataclass(frozen=True)
 class KeyFile:
-    """The lines of a file, plain or gzipped (`key_lines.py`), of which one block is in memory at a time."""
+    """The lines of a file, plain or gzipped (`lines.py`), of which one block is in memory at a time."""
 
     path: Path
     called: str | None = None
@@ -71,7 +71,7 @@ class KeyFile:
 
 
 KeySource = KeyList | KeyFile
-"""Keys that can be gone through as often as needed, in the same order each time."""
+"""Keys that can be read several times, in the same order each time."""
 
 
 @contextmanager

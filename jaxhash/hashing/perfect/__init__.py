@@ -1,1 +1,24 @@
-"""perfect."""
+"""Perfect hash of a key set: learned or searched by one of three methods, checked on every key, saved as one folder.
+
+In: keys and a `FitConfig` (method, bins, seed). Out: a `Hasher`, which gives every key of the set a bin of its own, or
+`NotPerfect` with the best one found. Names are imported when they are first asked for.
+
+fitting                         `fit`; separation: fingerprints that differ; workers: on all devices; resume: long fits
+sharded, seeds, prototypes      the methods, each with its look-up; buckets: how keys are divided; methods: their table
+hasher                          `Hasher`, `load_hasher`
+export                          a hasher as one file that needs only JAX and NumPy
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submodules=["export", "fitting", "hasher"],
+    submod_attrs={
+        "fitting": ["FitConfig", "NotPerfect", "fit"],
+        "hasher": ["Hasher", "load_hasher"],
+        "prototypes": ["PrototypesConfig"],
+        "seeds": ["SeedsConfig"],
+        "sharded": ["ShardedConfig"],
+    },
+)

@@ -12,7 +12,7 @@ from jaxhash.hashing.keys.batches import Places, batches, count
 from jaxhash.hashing.keys.fingerprint import as_numbers, fingerprint
 from jaxhash.hashing.keys.lines import Flat, key_of
 from jaxhash.hashing.keys.source import KeySource
-from jaxhash.hashing.keys.tokens import Repeated
+from jaxhash.hashing.keys.words import Repeated
 from jaxhash.storage import checked_read
 
 SEEDS = 20

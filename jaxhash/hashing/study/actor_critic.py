@@ -32,7 +32,7 @@ class ActorCriticConfig:
     batch_size: int = 1000
     """Keys placed in an episode; one episode an iteration."""
     batches: Literal["fresh", "in_turn"] = "fresh"
-    """Other keys every iteration, or the same again and again (`key_batches.py`)."""
+    """Other keys every iteration, or the same again and again (`schedule.py`)."""
     discount: float = 0.99
     """What a reward of the next word is worth now."""
     target_updates: int = 2

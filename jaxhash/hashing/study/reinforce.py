@@ -43,7 +43,7 @@ class ReinforceConfig:
     batch_size: int = 1000
     """Keys placed in an episode."""
     batches: Literal["fresh", "in_turn"] = "fresh"
-    """Other keys every iteration, or the same again and again (`key_batches.py`)."""
+    """Other keys every iteration, or the same again and again (`schedule.py`)."""
     episodes: int = 1
     """Tables filled by draws from the same policy in an iteration; they share one pass of the network."""
     credit: Literal["return", "own", "difference"] = "return"

@@ -32,7 +32,7 @@ class SoftActorCriticConfig:
     batch_size: int = 1000
     """Keys placed in an episode."""
     batches: Literal["fresh", "in_turn"] = "fresh"
-    """Other keys every iteration, or the same again and again (`key_batches.py`)."""
+    """Other keys every iteration, or the same again and again (`schedule.py`)."""
     replay: int = 10
     """Episodes the replay buffer holds; the oldest makes room."""
     updates: int = 4

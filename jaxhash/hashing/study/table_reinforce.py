@@ -35,7 +35,7 @@ class TableReinforceConfig:
     batch_size: int = 100
     """Keys placed in an episode, one after another."""
     batches: Literal["fresh", "in_turn"] = "fresh"
-    """Other keys every iteration, or the same again and again (`key_batches.py`)."""
+    """Other keys every iteration, or the same again and again (`schedule.py`)."""
     episodes: int = 4
     """Tables filled side by side in an iteration, with the same keys."""
     learning_rate: float = 1e-3

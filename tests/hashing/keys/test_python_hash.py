@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxhash.hashing.keys.python_hash import MAX_SALT, _siphash13, python_bins, python_hash
-from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.keys.words import load_keys
 
 BYTES = [bytes(range(1, n + 1)) for n in range(30)] + [b"\0", b"\0\0", b"a\0", b"\xff" * 17, b"x" * 1000]
 # One, two and four bytes a character, and lone surrogates.

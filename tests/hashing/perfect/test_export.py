@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from jaxhash import cli
-from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.perfect import export
 from jaxhash.hashing.perfect.export import FUNCTION, META, README, ExportError
 from jaxhash.hashing.perfect.fitting import FitConfig, fit

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from jaxhash.hashing.keys.source import KeyFile
-from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.perfect import resume, workers
 from jaxhash.hashing.perfect.fitting import FitConfig, Interrupted, fit
 from jaxhash.hashing.perfect.prototypes import PrototypesConfig

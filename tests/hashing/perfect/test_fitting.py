@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect, fit
 from jaxhash.hashing.perfect.prototypes import PrototypesConfig
 from jaxhash.hashing.perfect.seeds import SeedsConfig

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxhash.hashing.keys.source import KeyList
-from jaxhash.hashing.keys.tokens import load_keys
+from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.perfect import seeds
 from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect, fit
 from jaxhash.hashing.perfect.seeds import Groups, Seeds, SeedsConfig, code, lookup, slots
