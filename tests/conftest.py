@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -23,6 +24,8 @@ from jaxhash.training.mlp import TrainConfig
 
 # The suite computes as commands do: every program on the thread that calls it.
 one_thread_a_worker()
+# Oracles are float32: on a GPU, products would otherwise be TF32's.
+jax.config.update("jax_default_matmul_precision", "highest")
 
 
 @dataclass(frozen=True)

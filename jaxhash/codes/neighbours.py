@@ -48,7 +48,7 @@ def nearest(train: Codes, test: Codes, *, k: int, callback: Callback | None = No
         train: codes among which neighbours are looked for; at most 2^31 - 1.
         test: codes whose neighbours are wanted.
         k: neighbours of each.
-        callback: told of progress, where codes are streamed.
+        callback: called with the pairs looked at so far and all pairs.
 
     Cost: n * m * words times xor, popcount and sum. Memory: in one program, 128 distance rows of n int32; streamed,
     a chunk of `BYTES_AT_A_TIME` of either side, two or three times, and the training codes are read once for each
@@ -65,7 +65,10 @@ def nearest(train: Codes, test: Codes, *, k: int, callback: Callback | None = No
     check_k(k, train.n)
     if isinstance(train, Code) and isinstance(test, Code) and _in_one_program(train):
         found = nearest_words(train.words, test.words, k=k)
-        return np.asarray(found[0]), np.asarray(found[1])
+        distances, indices = np.asarray(found[0]), np.asarray(found[1])
+        if callback:
+            callback(train.n * test.n, train.n * test.n)
+        return distances, indices
     return _search(train, test, None, k, callback)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from jaxhash.codes import distinct
 from jaxhash.regions import paths
-from jaxhash.regions.paths import Affine, affine_layers, cut_points, line_cuts, region_sides, stack_models
+from jaxhash.regions.paths import Affine, affine_layers, cut_points, line_cuts, line_sides, region_sides, stack_models
 
 FEATURES = 6
 
@@ -141,6 +141,16 @@ def test_the_pure_function_says_when_room_is_short_and_vmaps_in_float32(deep):
     np.testing.assert_array_equal(short.num_cuts[enough], cuts.num_cuts[enough])
     width = cuts.t.shape[1]
     np.testing.assert_allclose(short.t[enough, :width], cuts.t[enough, : short.t.shape[1]], atol=1e-4)
+
+
+def test_no_product_is_left_to_the_precision_of_a_gpu(deep):
+    layers, a, b, _ = deep
+    single = jax.tree.map(jnp.float32, layers)
+    with jax.default_matmul_precision("default"):
+        cuts = jax.make_jaxpr(lambda a, d: line_cuts(single, a, d, jnp.float32(1), jnp.float32(1e-5), capacity=9))
+        sides = jax.make_jaxpr(lambda x, d: line_sides(single, x, d))
+        programs = f"{cuts(a[0], b[0])} {sides(a[0], b[0])}"
+    assert programs.count("precision=(Precision.HIGHEST") == programs.count("dot_general[") > 0
 
 
 def test_models_of_different_widths_stack(deep):
