@@ -1,34 +1,29 @@
 """Several processes that work on one sweep: who they are, who does what, and what happens when one of them dies.
 
-They meet at the coordination service of `jax.distributed`, which process 0 runs and which keeps a table of keys and
-values. Each task is claimed there by the process that asks for it first, each process tells there that it lives, and
-all learn there when the others are done. Arrays never leave their process, so that neither NCCL nor gloo nor MPI has
-to work. The service is one of our own, not JAX's global one: JAX computes as in a single process, and Orbax, which
-would otherwise have all processes write every checkpoint together, lets each save the tasks that it has trained.
-
-A client of the service aborts its process as soon as it cannot hear process 0, before anything is saved, and calls no
-function of ours instead (jaxlib 0.10.2: `missed_heartbeat_callback` ends in std::bad_cast). So each process signs off
-once all have met: from then on it only reads and writes the table, and an error there is an exception.
+They meet at a table of keys and values that process 0 serves (`table.py`). Each task is claimed there by the process
+that asks for it first, each process tells there that it lives, and all learn there when the others are done. Arrays
+never leave their process, so that neither NCCL nor gloo nor MPI has to work. JAX knows nothing of it and computes as in
+a single process; Orbax, which would otherwise have all processes write every checkpoint together, lets each save the
+tasks that it has trained. (`jax.distributed`, when process 0 dies, aborts the others before they have saved anything.)
 """
 
 import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from jax._src import clusters
-from jax._src.lib import _jax  # the service and the client of `jax.distributed`, which have no public names
-
-T = TypeVar("T")
+from jaxhash.runtime.table import Service, Table, Unanswered
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_OF_SILENCE = 15.0
 """A process that has not told for so long that it lives is taken for dead."""
+KILLED = "its connection ended"
+"""Why a process has stopped that could not say it itself."""
 SECONDS_TO_SAVE = 30.0
 """So long after that the others end, even in the middle of an epoch."""
 SECONDS_TO_MEET = 300
@@ -42,11 +37,9 @@ ENVIRONMENT = {
     "process_id": "JAX_PROCESS_ID",
 }
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
-"""What Slurm tells the processes that `srun` starts, and JAX reads."""
-
-
-UNANSWERED = (RuntimeError, TimeoutError)
-"""What a question to the service ends in that it does not answer."""
+"""What Slurm tells the processes that `srun` starts."""
+_FIRST_HOST = re.compile(r"([^,\[]+)(?:\[(\w+)[^\]]*\]([^,]*))?")
+"""Of `node001,host2`, `node[001-015]`, `node[001,007-015]-ib,host2`."""
 
 
 class ProcessLost(ConnectionError):
@@ -78,20 +71,36 @@ def join(
     if found is None:
         return None
     address, count, index = found
+    service, until = None, time.monotonic() + SECONDS_TO_MEET
     try:
-        service = None
         if index == 0:
-            service = _jax.get_distributed_runtime_service(f"[::]:{address.rpartition(':')[2]}", count)
-        table = _jax.get_distributed_runtime_client(
-            address, index, init_timeout=SECONDS_TO_MEET, shutdown_on_destruction=False
-        )
-        table.connect()
-        table.shutdown()
-    except RuntimeError as error:
-        raise ConnectionError(
-            f"process {index} of {count} cannot meet the others at {address}: {_brief(error)}"
-        ) from None
+            service = Service(int(address.rpartition(":")[2]))
+        while (table := _met(address, count, index, until)) is None:
+            time.sleep(0.2)
+    except OSError as error:
+        if service is not None:
+            service.close()
+        raise ConnectionError(f"process {index} of {count} cannot meet the others at {address}: {error}") from None
     return Group(index, count, table, service)
+
+
+def _met(address: str, count: int, index: int, until: float) -> Table | None:
+    """The table, once all processes are there; None as long as nobody serves it."""
+    table = None
+    try:
+        table = Table(address, SECONDS_OF_SILENCE)
+        table.set(f"joined/{index}", "")
+        while (there := len(table.under("joined/"))) < count:
+            if time.monotonic() > until:
+                raise Unanswered(f"{there} of {count} are there after {SECONDS_TO_MEET} s")
+            time.sleep(0.1)
+    except Unanswered:
+        if table is not None:
+            table.close()
+        if time.monotonic() > until:
+            raise
+        return None
+    return table
 
 
 def _asked(given: dict[str, Any], environment: Mapping[str, str]) -> tuple[str, int, int] | None:
@@ -103,10 +112,11 @@ def _asked(given: dict[str, Any], environment: Mapping[str, str]) -> tuple[str, 
     if len(missing) == len(values):
         if all(name in environment for name in SLURM) and int(environment["SLURM_NTASKS"]) > 1:
             # Which devices a process sees is left to Slurm: by default all of its host.
-            slurm: Any = clusters.ClusterEnv.auto_detect_unset_distributed_params(
-                None, None, None, None, "slurm", SECONDS_TO_MEET
-            )
-            return slurm[:3]
+            first = _FIRST_HOST.match(environment["SLURM_STEP_NODELIST"])
+            host = "".join(first.groups("")) if first else ""
+            # One of the ports that systems give out last, another for each job.
+            port = 61_440 + int(environment["SLURM_JOB_ID"]) % 4096
+            return f"{host}:{port}", int(environment["SLURM_NTASKS"]), int(environment["SLURM_PROCID"])
         return None
     if missing:
         name = missing[0]
@@ -128,7 +138,7 @@ def _asked(given: dict[str, Any], environment: Mapping[str, str]) -> tuple[str, 
 class Group:
     """The processes of a sweep, seen from one of them."""
 
-    def __init__(self, index: int, count: int, table: Any, service: Any = None) -> None:
+    def __init__(self, index: int, count: int, table: Table, service: Service | None = None) -> None:
         self.index, self.count = index, count
         self._table, self._service = table, service
         self._lost: str | None = None
@@ -150,15 +160,18 @@ class Group:
                 self._tell("left", "it was started again")
                 raise ProcessLost(f"process {self.index} was here before; all have to start again together")
             self._tell("alive", "0")
+            self._table.at_end(f"{self._prefix}/left/{self.index}", KILLED)
         over = threading.Event()
         watch = threading.Thread(target=self._watch, args=(stop, over), name="watch", daemon=True)
         watch.start()
         try:
             yield
+            with suppress(Unanswered):
+                self._table.at_end("", "")
         except BaseException as error:
             if self._lost is not None:
                 raise self._loss() from None
-            with suppress(*UNANSWERED):
+            with suppress(Unanswered):
                 self._tell("left", f"{type(error).__name__}: {error}".removesuffix(": "))
             raise
         finally:
@@ -188,15 +201,15 @@ class Group:
         """Part: process 0, which the others need, is the last to go."""
         until = time.monotonic() + SECONDS_TO_SAVE
         if not self._unheard:
-            with suppress(*UNANSWERED):  # process 0 is gone already
+            with suppress(Unanswered):  # process 0 is gone already
                 self._sweeps = 0
                 self._tell("gone", "")
                 if self.index == 0:
                     while len(self._known("gone").keys() | self._dead) < self.count and time.monotonic() < until:
                         time.sleep(0.1)
-                    time.sleep(1)  # they close their connections
+        self._table.close()
         if self._service is not None:
-            self._service.shutdown()
+            self._service.close()
 
     def _watch(self, stop: threading.Event, over: threading.Event) -> None:
         began = time.monotonic()
@@ -207,7 +220,7 @@ class Group:
             try:
                 self._tell("alive", str(beat))
                 alive, left = self._known("alive"), self._known("left")
-            except UNANSWERED as error:
+            except Unanswered as error:
                 self._lose_the_first(error)
                 alive, left = {}, {}
             now = time.monotonic()
@@ -218,6 +231,8 @@ class Group:
                     self._dead.add(i)
                     self._lose(f"process {i} of {self.count} has not answered for {now - since:.0f} s")
             for i, why in left.items():
+                if why == KILLED:
+                    self._dead.add(i)
                 self._lose(f"process {i} of {self.count} has stopped ({why})")
             if self._lost is not None:
                 stop.set()
@@ -232,65 +247,34 @@ class Group:
             raise self._loss()
         try:
             yield
-        except UNANSWERED as error:
+        except Unanswered as error:
             self._lose_the_first(error)
             raise self._loss() from None
 
     @property
     def _prefix(self) -> str:
-        return f"jaxhash/{self._sweeps}"
+        return f"sweep-{self._sweeps}"
 
     def _count(self, what: str) -> int:
         """How often this was counted, by all of them, with this time."""
-        key = f"{self._prefix}/{what}"
-        return _in_time(lambda: int(self._table.key_value_increment(key, 1)))
+        return self._table.increment(f"{self._prefix}/{what}")
 
     def _tell(self, what: str, value: str) -> None:
-        key = f"{self._prefix}/{what}/{self.index}"
-        _in_time(lambda: self._table.key_value_set(key, value, allow_overwrite=True))
+        self._table.set(f"{self._prefix}/{what}/{self.index}", value)
 
     def _known(self, what: str) -> dict[int, str]:
         """What each process has told."""
-        folder = f"{self._prefix}/{what}/"
-        entries = _in_time(lambda: self._table.key_value_dir_get(folder))
-        return {int(key.rpartition("/")[2]): value for key, value in entries}
+        return {int(index): value for index, value in self._table.under(f"{self._prefix}/{what}/").items()}
 
     def _lose_the_first(self, error: Exception) -> None:
-        # Not asked again: a process 0 that has been started again would not know this one, and end it at once.
         self._unheard = True
-        self._lose(f"process 0 of {self.count} does not answer any more ({_brief(error)})")
+        self._lose(f"process 0 of {self.count} does not answer any more ({error})")
 
     def _lose(self, message: str) -> None:
         self._lost = self._lost or message
 
     def _loss(self) -> ProcessLost:
         return ProcessLost(f"{self._lost}; process {self.index} has stopped too")
-
-
-def _in_time(ask: Callable[[], T]) -> T:
-    """What the service answers.
-
-    Raises:
-        UNANSWERED: if it cannot be reached, or is silent for too long, as when its host has lost its power.
-    """
-    answer: Future[T] = Future()
-
-    def wait() -> None:
-        try:
-            answer.set_result(ask())
-        except Exception as error:
-            answer.set_exception(error)
-
-    # The client itself would wait for ever.
-    threading.Thread(target=wait, name="ask", daemon=True).start()
-    try:
-        return answer.result(SECONDS_OF_SILENCE)
-    except TimeoutError:
-        raise TimeoutError(f"silent for {SECONDS_OF_SILENCE:g} s") from None
-
-
-def _brief(error: Exception) -> str:
-    return str(error).splitlines()[0].split(";")[0]
 
 
 def appear(paths: Iterable[Path]) -> None:

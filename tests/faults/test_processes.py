@@ -2,10 +2,12 @@
 
 import os
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 import xarray as xr
 
 from jaxhash.runtime import processes as distributed
+from jaxhash.runtime.table import Service, Table
 from jaxhash.runtime.workers import lanes
 from jaxhash.sweeps import log
 
@@ -154,7 +157,10 @@ def test_variants_are_trained_by_all_processes_one_after_the_other(folder):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("victim", "message"),
-    [(1, "Error: process 1 of 2 has not answered"), (0, "Error: process 0 of 2 does not answer any more")],
+    [
+        (1, "Error: process 1 of 2 has stopped (its connection ended)"),
+        (0, "Error: process 0 of 2 does not answer any more"),
+    ],
     ids=["the second", "the first"],
 )
 def test_the_others_stop_when_one_is_killed_and_the_same_command_continues(folder, victim, message):
@@ -215,61 +221,101 @@ def test_half_a_group_is_refused(told, error):
         distributed.join(environment=told)
 
 
-class Table:
-    """What `Group` asks of JAX's coordination service, in one process."""
-
-    def __init__(self, counts: dict[str, Any]) -> None:
-        self.counts = counts
-
-    def key_value_increment(self, key: str, by: int) -> int:
-        self.counts[key] = self.counts.get(key, 0) + by
-        return self.counts[key]
-
-    def key_value_set(self, key: str, value: str, allow_overwrite: bool) -> None:
-        assert allow_overwrite
-        self.counts[key] = value
-
-    def key_value_dir_get(self, folder: str) -> list[tuple[str, str]]:
-        return [(key, value) for key, value in self.counts.items() if key.startswith(folder)]
+@pytest.fixture
+def service():
+    service = Service(0)
+    yield service
+    service.close()
 
 
-def test_a_process_that_is_started_again_makes_all_start_again(monkeypatch):
+@pytest.fixture
+def table(service):
+    """A function that opens the table."""
+    tables = []
+
+    def opened(seconds=10.0):
+        tables.append(Table(f"localhost:{service.port}", seconds))
+        return tables[-1]
+
+    yield opened
+    for one in tables:
+        one.close()
+
+
+@pytest.fixture
+def first(table, monkeypatch):
+    """A function that runs process 0 of 2 until it stops, and the event that is set once it works."""
     monkeypatch.setattr(distributed, "SECONDS_BETWEEN_LOOKS", 0.01)
-    table: dict[str, Any] = {"jaxhash/1/started/1": 1}
-    stop = threading.Event()
+    works = threading.Event()
 
-    def first() -> None:
-        with distributed.Group(0, 2, Table(table)).sweep(stop):
+    def run():
+        stop = threading.Event()
+        with distributed.Group(0, 2, table()).sweep(stop):
+            works.set()
             assert stop.wait(10)
             raise KeyboardInterrupt
 
+    return run, works
+
+
+def test_a_process_that_is_started_again_makes_all_start_again(table, first):
+    table().increment("sweep-1/started/1")
+
     def second() -> None:
-        with distributed.Group(1, 2, Table(table)).sweep(threading.Event()):
+        with distributed.Group(1, 2, table()).sweep(threading.Event()):
             raise AssertionError("it was let in")
 
     with pytest.raises(distributed.ProcessLost, match="was here before"):
         second()
     with pytest.raises(distributed.ProcessLost, match=r"process 1 of 2 has stopped \(it was started again\)"):
-        first()
+        first[0]()
 
 
-def test_a_first_process_that_is_silent_is_given_up(monkeypatch):
+def test_a_process_whose_connection_ends_is_lost_at_once(table, first):
+    other = table()
+
+    def second() -> None:
+        first[1].wait(10)
+        with distributed.Group(1, 2, other).sweep(threading.Event()):
+            other.close()  # as the system does with a process that is killed
+
+    thread = threading.Thread(target=second)
+    thread.start()
+    with pytest.raises(distributed.ProcessLost, match=r"process 1 of 2 has stopped \(its connection ended\)"):
+        first[0]()
+    thread.join()
+
+
+def test_a_process_that_ends_its_sweep_is_not_lost(table, monkeypatch):
+    """Though its connection ends before the others have seen that all is done."""
+    monkeypatch.setattr(distributed, "SECONDS_BETWEEN_LOOKS", 0.01)
+    stop = threading.Event()
+    with distributed.Group(0, 2, table()).sweep(stop):
+        group = distributed.Group(1, 2, table())
+        with group.sweep(threading.Event()):
+            pass
+        group.leave()
+        assert not stop.wait(0.2)
+
+
+def test_a_process_that_is_silent_is_given_up(table, first, monkeypatch):
+    """Its host has lost its power, say: its connection does not end."""
+    monkeypatch.setattr(distributed, "SECONDS_OF_SILENCE", 0.2)
+    table().set("sweep-1/alive/1", "1")
+    with pytest.raises(distributed.ProcessLost, match="process 1 of 2 has not answered for 0 s"):
+        first[0]()
+
+
+def test_a_first_process_that_is_silent_is_given_up(service, table, monkeypatch):
     """Its host has lost its power, say: no connection is closed, and what is asked of it waits for ever."""
     monkeypatch.setattr(distributed, "SECONDS_BETWEEN_LOOKS", 0.01)
-    monkeypatch.setattr(distributed, "SECONDS_OF_SILENCE", 0.2)
-    lost, over, stop = threading.Event(), threading.Event(), threading.Event()
-
-    class Lost(Table):
-        def key_value_dir_get(self, folder: str) -> list[tuple[str, str]]:
-            if lost.is_set():
-                over.wait()
-            return super().key_value_dir_get(folder)
-
-    group = distributed.Group(1, 2, Lost({}))
+    over, stop = threading.Event(), threading.Event()
+    answer = service._server.answer
+    group = distributed.Group(1, 2, table(0.2))
 
     def second() -> None:
         with group.sweep(stop):
-            lost.set()
+            monkeypatch.setattr(service._server, "answer", lambda *asked: over.wait(10) and answer(*asked))
             assert stop.wait(10)
             group.claim("a task")
 
@@ -279,18 +325,87 @@ def test_a_first_process_that_is_silent_is_given_up(monkeypatch):
     over.set()
 
 
-def test_slurm_tells_who_is_in_the_group(monkeypatch):
+def test_each_count_is_given_once_and_values_are_known_to_all(table):
+    one, other = table(), table()
+    with ThreadPoolExecutor(8) as pool:
+        counts = pool.map(lambda i: (one, other)[i % 2].increment("claims/a"), range(200))
+    assert sorted(counts) == list(range(1, 201))
+    one.set("left/0", "first")
+    one.set("left/0", "x" * 10_000)
+    other.set("left/1", "ü\n")
+    other.set("alive/1", "1")
+    assert one.under("left/") == {"0": "x" * 1000, "1": "ü\n"}
+    assert one.under("nothing/") == {}
+
+
+@pytest.mark.parametrize(
+    "said", [b"GET / HTTP/1.1\r\n\r\n", b"[1]", b"[" * 5000 + b"\n", b"\xff\n", b"[[], {}, 1, 2]\n"]
+)
+def test_a_stranger_at_the_port_is_no_trouble(service, table, said):
+    with socket.create_connection(("localhost", service.port), 10) as stranger:
+        stranger.sendall(said)
+        stranger.shutdown(socket.SHUT_WR)
+        while stranger.recv(1000):
+            pass
+    assert table().increment("claims/a") == 1
+
+
+@pytest.mark.parametrize("said", [b"HTTP/1.1 400 Bad Request\r\n", b""])
+def test_a_stranger_that_serves_the_port_is_not_believed(said, monkeypatch):
+    monkeypatch.setattr(distributed, "SECONDS_TO_MEET", 1)
+
+    class Stranger(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            self.rfile.readline()
+            self.wfile.write(said)
+
+    with socketserver.ThreadingTCPServer(("localhost", 0), Stranger) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        why = "something else answers there" if said else "it closed the connection"
+        with pytest.raises(ConnectionError, match=f"process 1 of 2 cannot meet the others at localhost.*{why}"):
+            distributed.join(f"localhost:{server.server_address[1]}", 2, 1)
+        server.shutdown()
+        thread.join()
+
+
+def test_processes_meet_and_part(service):
+    port = free_port()
+    with ThreadPoolExecutor(3) as pool:
+        groups = list(pool.map(lambda i: distributed.join(f"localhost:{port}", 3, i), (2, 1, 0)))
+        assert [group.index for group in groups] == [2, 1, 0]
+        assert [group.claim("a task") for group in groups] == [True, False, False]
+        list(pool.map(distributed.Group.leave, groups))
+    with pytest.raises(ConnectionError, match=r"process 0 of 2 cannot meet the others.*in use"):
+        distributed.join(f"localhost:{service.port}", 2, 0)
+
+
+def test_who_does_not_come_is_told(monkeypatch):
+    monkeypatch.setattr(distributed, "SECONDS_TO_MEET", 0.3)
+    with pytest.raises(ConnectionError, match=r"cannot meet the others.*1 of 2 are there after 0.3 s"):
+        distributed.join(f"localhost:{free_port()}", 2, 0)
+    with pytest.raises(ConnectionError, match=r"cannot meet the others.*refused"):
+        distributed.join(f"localhost:{free_port()}", 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "host"),
+    [
+        ("node[07-09]", "node07"),
+        ("node001,host2", "node001"),
+        ("node001", "node001"),
+        ("node[001,007-015],host2", "node001"),
+        ("a[3-4]-ib,b", "a3-ib"),
+    ],
+)
+def test_slurm_tells_who_is_in_the_group(nodes, host):
     told = {
         "SLURM_JOB_ID": "5000",
-        "SLURM_STEP_NODELIST": "node[07-09]",
+        "SLURM_STEP_NODELIST": nodes,
         "SLURM_NTASKS": "3",
         "SLURM_PROCID": "1",
         "SLURM_LOCALID": "0",
     }
-    for name, value in told.items():
-        monkeypatch.setenv(name, value)
-    found = distributed._asked(dict.fromkeys(distributed.ENVIRONMENT), os.environ)
-    assert found is not None
-    address, count, index = found
-    assert (address.split(":")[0], count, index) == ("node07", 3, 1)
+    # The same port as JAX takes: 61440 + 5000 % 4096.
+    assert distributed._asked(dict.fromkeys(distributed.ENVIRONMENT), told) == (f"{host}:62344", 3, 1)
     assert distributed._asked(dict.fromkeys(distributed.ENVIRONMENT), told | {"SLURM_NTASKS": "1"}) is None
