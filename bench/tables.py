@@ -1,0 +1,185 @@
+"""Tables of README.md and bench/README.md, written from the files in bench/results.
+
+python -m bench.tables        # after a benchmark was run with --record cpu-epyc-2-cores
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from bench.harness import RESULTS
+
+MACHINE = "cpu-epyc-2-cores"
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", ROOT / "bench" / "README.md")
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def rewritten(text: str) -> str:
+    """A text with the table between each `<!-- table: name -->` and `<!-- end -->` as the files say today."""
+    return MARKED.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+
+
+def main() -> None:
+    """Write the tables into both texts."""
+    for page in PAGES:
+        page.write_text(rewritten(page.read_text()))
+
+
+def summary() -> str:
+    """The six rows of README.md."""
+    training, properties, codes = _result("sweep_training"), _result("properties"), _result("codes")
+    hashing, commands = _result("hash_throughput"), _result("perfect_hash")["commands"]
+    dictionary = next(found for name, found in commands.items() if name.startswith("jaxhash fit dwyl"))
+    large = next(row for row in _keys() if row["method"] == "sharded" and row["size"] == 10**7)
+    rows = [
+        (
+            "training the study's 23 widths of MNIST",
+            f"{training['model_steps_per_second']:,.0f} model-steps a second",
+            f"{training['ratio_vs_torch_fused']:.1f}x a PyTorch loop with fused Adam",
+        ),
+        (
+            "all properties of one model, 58,000 codes of 100 bits",
+            f"{median(properties['seconds']['jaxhash all together']):.1f} s",
+            f"{properties['ratio_vs_sklearn']:.0f}x scikit-learn",
+        ),
+        (
+            "10 nearest of 4,096 codes among a million of 1,024 bits",
+            f"{codes['median_seconds']['jaxhash 10-NN']:.1f} s",
+            f"{codes['knn_vs_faiss']['10']:.1f}x FAISS",
+        ),
+        (
+            "300,000 words hashed, list in, array out",
+            f"{_worst(hashing, 'seeds, dictionary'):.0f} ns a word",
+            f"{hashing['end_to_end_vs_python_hash']:.1f}x a Python loop over `hash`",
+        ),
+        (
+            "minimal perfect hash of 466,551 words, whole command",
+            f"{median(dictionary['seconds']):.1f} s",
+            f"{dictionary['bits_per_key']:.1f} bits a key",
+        ),
+        (
+            "minimal perfect hash of 10,000,000 keys in a file",
+            f"{large['seconds']:.0f} s",
+            f"{large['peak_bytes'] / 1e9:.1f} GB of memory",
+        ),
+    ]
+    return _table(("what", "measured", "beside"), rows)
+
+
+def training() -> str:
+    """Model-steps a second of a sweep, ours and the peers'."""
+    found = _result("sweep_training")
+    ours, peers = found["model_steps_per_second"], found["peers_model_steps_per_second"]
+    rows = [("jaxhash", f"{ours:,.0f}", ""), *((name, f"{x:,.0f}", f"{ours / x:.1f}x") for name, x in peers.items())]
+    share = f"{found['fraction_of_matmul_peak']:.0%} of {found['matmul_peak_gflops']:.0f} GFLOP/s"
+    rows.append(("share of the machine's own rate of 2,048 x 2,048 float32 products", share, ""))
+    return _table(("", "model-steps a second", "jaxhash is"), rows)
+
+
+def properties() -> str:
+    """Seconds of each encoding property, ours and the peers'."""
+    seconds = {name: median(times) for name, times in _result("properties")["seconds"].items()}
+    rows = []
+    for name, ours in seconds.items():
+        library, _, question = name.partition(" ")
+        peers = [(peer, seconds.get(f"{peer} {question}")) for peer in ("scikit-learn", "FAISS")]
+        for peer, theirs in peers if library == "jaxhash" else ():
+            if theirs is not None:
+                rows.append((question, f"{ours:.3f}", f"{theirs:.2f} {peer}", f"{theirs / ours:.1f}x"))
+    all_ours, ratio = seconds["jaxhash all together"], _result("properties")["ratio_vs_sklearn"]
+    rows.append(("all together", f"{all_ours:.3f}", f"{all_ours * ratio:.1f} scikit-learn", f"{ratio:.0f}x"))
+    return _table(("seconds", "jaxhash", "peer", "jaxhash is"), rows)
+
+
+def codes() -> str:
+    """Seconds of each question about a million codes, ours and the peers'."""
+    found = _result("codes")
+    seconds = found["median_seconds"]
+    rows = []
+    for name in [name.removeprefix("jaxhash ") for name in seconds if name.startswith("jaxhash ")]:
+        ours = seconds[f"jaxhash {name}"]
+        peers = {peer: seconds.get(f"{peer} {name}") for peer in ("NumPy", "NumPy, groups too", "FAISS")}
+        if name == "10-NN":
+            peers["scikit-learn, scaled"] = found["sklearn_seconds_scaled"]
+        known = [(f"{x:,.1f} {peer}", f"{x / ours:.1f}x") for peer, x in peers.items() if x is not None]
+        rows += [(name, f"{ours:.2f}", *peer) for peer in known or [("", "")]]
+    return _table(("seconds", "jaxhash", "peer", "jaxhash is"), rows)
+
+
+def throughput() -> str:
+    """Nanoseconds a word of each hash function, by how the words lie in memory."""
+    found = _result("hash_throughput")
+    columns = ("in order", "at random", "cached", "tokens", "device")
+    rows = []
+    for name, nanoseconds in found["ns_per_word"].items():
+        ratios = found["ratios_to_python_hash"].get(name, {})
+        rows.append((_name(name), *(_beside(nanoseconds.get(column), ratios.get(column)) for column in columns)))
+    heads = ("new `str`, in order", "new `str`, at random", "hash cached", "from tokens", "tokens on the device")
+    return _table(("ns a word", *heads), rows)
+
+
+def calls() -> str:
+    """Microseconds a call, by how many keys it hashes."""
+    latency = _result("hash_throughput")["latency_seconds"]
+    sizes = list(next(iter(latency.values())))
+    rows = [(name, *(f"{1e6 * times[size]:,.1f}" for size in sizes)) for name, times in latency.items()]
+    return _table(("microseconds a call", *(f"{int(size):,} keys" for size in sizes)), rows)
+
+
+def scaling() -> str:
+    """Seconds and memory by number of models, width, devices, processes and keys."""
+    rows = []
+    for row in _result("scaling")["results"]:
+        fixed = next(
+            (f"{row[name]} models each" for name in ("models_a_device", "models_a_process") if row.get(name)), ""
+        )
+        kind = f"{row['kind']}, {_name(row['method'])}" if row["kind"] == "keys" else row["kind"]
+        done = row.get("model_steps", row["size"])
+        unit = "model-steps/s" if "model_steps" in row else "keys/s"
+        size = f"{row['size']:,}" + (f" ({fixed})" if fixed else "")
+        rate = f"{done / row['seconds']:,.0f} {unit}"
+        rows.append((kind, size, f"{row['seconds']:.2f}", rate, f"{row['peak_bytes'] / 2**30:.2f}"))
+    return _table(("", "size", "seconds", "rate", "peak, GiB"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    table.__name__: table for table in (summary, training, properties, codes, throughput, calls, scaling)
+}
+
+
+def _result(benchmark: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{benchmark}-{MACHINE}.json").read_text())
+
+
+def _keys() -> list[dict[str, Any]]:
+    return [row for row in _result("scaling")["results"] if row["kind"] == "keys"]
+
+
+def _name(name: str) -> str:
+    return name.replace("latent", "seeds")  # as the files of before November 2026 call it
+
+
+def _worst(hashing: dict[str, Any], hasher: str) -> float:
+    (times,) = [times for name, times in hashing["ns_per_word"].items() if _name(name) == f"jaxhash {hasher}"]
+    return max(times["in order"], times["at random"])
+
+
+def _beside(nanoseconds: float | None, ratio: float | None) -> str:
+    if nanoseconds is None:
+        return ""
+    if ratio is None or ratio == 1:
+        return f"{nanoseconds:,.0f}"
+    return f"{nanoseconds:,.0f} ({ratio:.1f}x)" if ratio >= 1 else f"{nanoseconds:,.0f} (1/{1 / ratio:.1f})"
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "".join(f"| {' | '.join(line)} |\n".replace("|  |", "| |") for line in lines)
+
+
+if __name__ == "__main__":
+    main()
