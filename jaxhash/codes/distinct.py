@@ -156,21 +156,18 @@ def num_distinct(words: UInt32[Array, "n words"]) -> Int[Array, ""]:
     if n == 0:
         return jnp.zeros((), jnp.int32)
 
-    def attempt(seed: Array) -> tuple[Array, Array]:
+    def attempt(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        seed = carry[0]
         prints = fingerprint(words, seed)
         first, second, order = jax.lax.sort((prints[:, 0], prints[:, 1], jnp.arange(n)), num_keys=2)
         ordered = words[order]
         same_code = (ordered[1:] == ordered[:-1]).all(1)
         same_print = (first[1:] == first[:-1]) & (second[1:] == second[:-1])
-        return n - same_code.sum(dtype=jnp.int32), (same_print & ~same_code).any()
+        return seed + 1, n - same_code.sum(dtype=jnp.int32), (same_print & ~same_code).any()
 
-    def again(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        seed = carry[0] + 1
-        return seed, *attempt(seed)
-
-    seed = jnp.zeros((), jnp.uint32)
-    _, count, _ = jax.lax.while_loop(lambda carry: carry[2], again, (seed, *attempt(seed)))
-    return count
+    # The first attempt is made in the loop too: it is compiled once.
+    start = jnp.zeros((), jnp.uint32), jnp.zeros((), jnp.int32), jnp.array(True)
+    return jax.lax.while_loop(lambda carry: carry[2], attempt, start)[1]
 
 
 @jax.jit

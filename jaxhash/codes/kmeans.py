@@ -21,10 +21,10 @@ from jaxtyping import Array, Float, Float32, Float64, Int, Int32, Key, UInt32
 from jaxhash.codes.code import WORD, Code, pack, unpack
 from jaxhash.codes.files import Codes, chunks, rows_at_a_time
 from jaxhash.codes.hamming import cut, distances, turn
-from jaxhash.codes.lloyd import HIGHEST, KMeansResult, kmeans_words, seed
+from jaxhash.codes.lloyd import HIGHEST, KMeansResult, draws, kmeans_words, seed
 
 UNPACKED_BYTES = 2**30
-"""Codes that take more as float32 bits are clustered by passes over all of them, from a sample."""
+"""Codes that take more as float32 bits are clustered by few passes over all of them, from a sample."""
 SAMPLE = 16_384
 """Codes that seeding and restarts see."""
 _ROWS_A_TILE = 1024
@@ -94,7 +94,7 @@ def kmeans(
     Returns:
         labels int32 [n], centroids float32 [k, bits of the words], inertia, iterations.
 
-    Cost: 4 * n * bits * k FLOPs an iteration. Memory: the bits as float32, or a sample and a chunk of them.
+    Cost: 4 * n * bits * k FLOPs an iteration. Memory: of 4,096 codes, or a chunk, the bits as float32.
 
     Raises:
         ValueError: if k is not in 1 ... n (or the sample), or restarts or max_iterations is less than 1.
@@ -187,7 +187,7 @@ def k_majority(
         ValueError: if k is not in 1 ... min(n, sample), or restarts or max_passes is less than 1.
     """
     some, key = _sample(key, codes, k, min(restarts, max_passes), sample)
-    seeds = pack(seed(key, some.words, k, restarts, some.n) > 0)
+    seeds = pack(seed(draws(key, k, restarts, some.n), some.words, some.n) > 0)
     raced = [_majorities(some, np.asarray(centres), max_passes, None) for centres in seeds]
     return _majorities(codes, min(raced, key=lambda result: result.cost).centres, max_passes, callback)
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, UInt32
+from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from jaxhash.codes.code import WORD, unpack
 from jaxhash.codes.hamming import hamming_words
@@ -24,6 +24,8 @@ HIGHEST = jax.lax.Precision.HIGHEST
 RACE = 15
 # Scores of 100 centroids for so many codes (1.6 MB) stay in a core's cache.
 CODES_AT_A_TIME = 4096
+TILES_AT_A_TIME = 16
+"""Of more codes than one tile the number of tiles is a multiple of it: one program serves many numbers of codes."""
 
 
 class KMeansResult(NamedTuple):
@@ -49,15 +51,15 @@ def kmeans_words(
     tolerance: float = 1e-4,
     count: Int[Array, ""] | int | None = None,
 ) -> KMeansResult:
-    """`kmeans` of packed words (the first `count` of them, by default all), in one program of its own.
+    """`kmeans` of packed words (the first `count` of them, by default all), in programs of its own.
 
     It stops when the centroids moved, in sum of squares, by at most `tolerance` times the mean variance of
     the bits that vary (scikit-learn's rule). A cluster that runs empty takes the code farthest from its centroid,
     the next empty one the second farthest, and so on. One program serves every count, which must be k or more; the
-    labels beyond it mean nothing.
+    labels beyond it mean nothing. Beyond 4,096 codes, all but the seeding is one program for up to 65,536 of them.
 
     Cost: 4 * n * bits * k FLOPs an iteration and restart, `RACE` iterations of all restarts and the rest of one.
-    Memory: the bits as float32.
+    Memory: the bits of 4,096 codes as float32, and `restarts` scores a code.
 
     Raises:
         ValueError: if k is not in 1 ... n, or restarts or max_iterations is less than 1.
@@ -67,72 +69,101 @@ def kmeans_words(
         raise ValueError(f"k={k} clusters of {n} codes: k must be in 1 ... {n}")
     if restarts < 1 or max_iterations < 1:
         raise ValueError(f"restarts={restarts}, max_iterations={max_iterations}: both must be 1 or more")
-    return _kmeans(key, words, jnp.float32(tolerance), count, k=k, restarts=restarts, max_iterations=max_iterations)
+    there = n if count is None else count
+    centroids = seed(draws(key, k, restarts, there), words, there)
+    found = _lloyd(centroids, _tiles(words), there, jnp.float32(tolerance), k=k, max_iterations=max_iterations)
+    return found._replace(labels=found.labels[:n])
+
+
+class Draws(NamedTuple):
+    """The random numbers of a seeding."""
+
+    first: Int[Array, "restarts 1"]
+    """The code that is the first centre."""
+    marks: Float[Array, "later restarts candidates"]
+    """Where in the sum of all squared distances the candidates for each later centre lie, 0 ... 1."""
 
 
 @partial(jax.jit, static_argnames=("k", "restarts"))
-def seed(
-    key: Key[Array, ""], words: UInt32[Array, "n words"], k: int, restarts: int, count: Int[Array, ""] | int
-) -> Float[Array, "restarts k bits"]:
+def draws(key: Key[Array, ""], k: int, restarts: int, count: Int[Array, ""] | int) -> Draws:
+    """The random numbers that seed k centres among `count` codes: one small program for codes of every shape."""
+    candidates = 2 + int(math.log(k))  # as scikit-learn
+    first_key, key = jax.random.split(key)
+    first = jax.random.randint(first_key, (restarts, 1), 0, count)
+    mark = partial(jax.random.uniform, shape=(restarts, candidates))
+    return Draws(first, jax.vmap(mark)(jax.random.split(key, k - 1)))
+
+
+@jax.jit
+def seed(drawn: Draws, words: UInt32[Array, "n words"], count: Int[Array, ""] | int) -> Float[Array, "restarts k bits"]:
     """Greedy k-means++: of a few candidates drawn by squared distance, the one that lowers the sum most.
 
     Of bits, the squared Euclidean distance is the Hamming distance.
 
     Args:
-        key: draws the candidates.
+        drawn: of `draws`, for k centres and so many restarts.
         words: packed codes.
-        k: centres.
-        restarts: so many times k centres are drawn.
         count: codes beyond the first so many count as at distance 0 of everything, and so are never drawn.
     """
-    n = words.shape[0]
+    n, restarts = words.shape[0], drawn.first.shape[0]
     inside = jnp.arange(n) < count
-    candidates = 2 + int(math.log(k))  # as scikit-learn
 
     def distances(index: Array) -> Array:  # of the codes at [restarts, c] to all codes: [restarts, c, n]
         return hamming_words(words[index.ravel()], words).astype(jnp.float32).reshape(*index.shape, n) * inside
 
-    first_key, key = jax.random.split(key)
-    first = jax.random.randint(first_key, (restarts, 1), 0, count)
-
-    def choose(nearest: Array, key: Array) -> tuple[Array, Array]:
+    def choose(nearest: Array, marks: Array) -> tuple[Array, Array]:
         cumulated = jnp.cumsum(nearest, 1)
-        mark = jax.random.uniform(key, (restarts, candidates)) * cumulated[:, -1:]
+        mark = marks * cumulated[:, -1:]
         drawn = jax.vmap(partial(jnp.searchsorted, side="right"))(cumulated, mark).clip(0, count - 1)
         lowered = jnp.minimum(nearest[:, None], distances(drawn))
         best = lowered.sum(-1).argmin(1)
         row = jnp.arange(restarts)
         return lowered[row, best], drawn[row, best]
 
-    _, later = jax.lax.scan(choose, distances(first)[:, 0], jax.random.split(key, k - 1))
-    chosen = jnp.concatenate([first, later.T.reshape(restarts, k - 1)], 1)
+    _, later = jax.lax.scan(choose, distances(drawn.first)[:, 0], drawn.marks)
+    chosen = jnp.concatenate([drawn.first, later.T], 1)
     return unpack(words[chosen], words.shape[1] * WORD).astype(jnp.float32)
 
 
-class _Lloyd(NamedTuple):
+class _State(NamedTuple):
     """Where all restarts stand after an iteration."""
 
     centroids: Float[Array, "restarts k bits"]
-    done: Array
-    iteration: Array
+    done: Bool[Array, " restarts"]
+    iteration: Int[Array, ""]
 
 
-@partial(jax.jit, static_argnames=("k", "restarts", "max_iterations"), compiler_options=SOON_COMPILED)
-def _kmeans(
-    key: Array, words: Array, tolerance: Array, count: Array | None, *, k: int, restarts: int, max_iterations: int
-) -> KMeansResult:
+def _tiles(words: UInt32[Array, "n words"]) -> UInt32[Array, "tiles size words"]:
+    """Codes in tiles of one size; zeros stand for what is missing."""
     n, num_words = words.shape
-    bits = num_words * WORD
-    there = jnp.asarray(n if count is None else count)
-    inside = jnp.arange(n) < there
-    if count is not None:
-        words = jnp.where(inside[:, None], words, 0)
     size = min(n, CODES_AT_A_TIME)
-    chunks = -(-n // size)
-    padded = jnp.pad(words, ((0, chunks * size - n), (0, 0)))
-    x = unpack(padded, bits).astype(jnp.float32).reshape(chunks, size, bits)
-    real = (jnp.arange(chunks * size) < there).astype(jnp.float32).reshape(chunks, size)
-    share = x.sum((0, 1)) / there
+    rows = size if n <= size else -(-n // (size * TILES_AT_A_TIME)) * size * TILES_AT_A_TIME
+    return jnp.pad(words, ((0, rows - n), (0, 0))).reshape(-1, size, num_words)
+
+
+@partial(jax.jit, static_argnames=("k", "max_iterations"), compiler_options=SOON_COMPILED)
+def _lloyd(
+    seeds: Float[Array, "restarts k bits"],
+    tiles: UInt32[Array, "tiles size words"],
+    count: Int[Array, ""] | int,
+    tolerance: Float[Array, ""],
+    *,
+    k: int,
+    max_iterations: int,
+) -> KMeansResult:
+    """`kmeans_words` from seeds on, of the first `count` codes. Tiles beyond them cost nothing."""
+    number, size, num_words = tiles.shape
+    bits = num_words * WORD
+    used = (count + size - 1) // size
+
+    def real(tile: Array) -> Array:
+        return tile * size + jnp.arange(size) < count
+
+    def numbers(tile: Array) -> Array:
+        return (unpack(tiles[tile], bits) & real(tile)[:, None]).astype(jnp.float32)
+
+    ones = jax.lax.fori_loop(0, used, lambda tile, total: total + numbers(tile).sum(0), jnp.zeros(bits))
+    share = ones / count
     variance = share * (1 - share)
     threshold = tolerance * variance.sum() / jnp.maximum((variance > 0).sum(), 1)
 
@@ -145,58 +176,54 @@ def _kmeans(
     def gather(centroids: Array) -> tuple[Array, Array]:
         """Sums [restarts, k, bits] and counts [restarts, k] of each cluster's codes."""
 
-        def add(total: tuple[Array, Array], chunk: tuple[Array, Array]) -> tuple[tuple[Array, Array], None]:
-            some, is_real = chunk
-            # Without the barrier XLA works the comparisons out again for each of the k rows below.
+        def add(tile: Array, total: tuple[Array, Array]) -> tuple[Array, Array]:
+            # Without the barriers XLA unpacks and compares again for each product and each of the k rows below.
+            some = jax.lax.optimization_barrier(numbers(tile))
             label = jax.lax.optimization_barrier(scores(centroids, some).argmax(1))
-            member = jnp.where(label[:, None] == jnp.arange(k)[:, None], is_real, 0.0)
-            sums = jnp.matmul(member.reshape(-1, some.shape[0]), some, precision=HIGHEST).reshape(centroids.shape)
-            return (total[0] + sums, total[1] + member.sum(-1)), None
+            member = jnp.where((label[:, None] == jnp.arange(k)[:, None]) & real(tile), 1.0, 0.0)
+            sums = jnp.matmul(member.reshape(-1, size), some, precision=HIGHEST).reshape(centroids.shape)
+            return total[0] + sums, total[1] + member.sum(-1)
 
-        zero = jnp.zeros_like(centroids), jnp.zeros(centroids.shape[:2])
-        if centroids.shape[0] == 1:  # the scores of one restart are few: no chunks to copy
-            return add(zero, (x.reshape(-1, bits), real.ravel()))[0]
-        return jax.lax.scan(add, zero, (x, real))[0]
+        return jax.lax.fori_loop(0, used, add, (jnp.zeros_like(centroids), jnp.zeros(centroids.shape[:2])))
 
     def look(centroids: Array) -> tuple[Array, Array]:
-        """Nearest centroid and squared distance of every code, [restarts, n]."""
+        """Nearest centroid and squared distance of every code, [restarts, tiles, size]."""
 
-        def one(some: Array) -> tuple[Array, Array]:
-            score = scores(centroids, some)
-            return score.argmax(1).astype(jnp.int32), jnp.maximum(some.sum(1) - 2 * score.max(1), 0)
+        def one(tile: Array, found: tuple[Array, Array]) -> tuple[Array, Array]:
+            some = jax.lax.optimization_barrier(numbers(tile))
+            score = jax.lax.optimization_barrier(scores(centroids, some))
+            distance = jnp.maximum(some.sum(1) - 2 * score.max(1), 0) * real(tile)
+            label = score.argmax(1).astype(jnp.int32)
+            return found[0].at[:, tile].set(label), found[1].at[:, tile].set(distance)
 
-        labels, distances = jax.lax.map(one, x)
-        return _rows(labels)[:, :n], _rows(distances)[:, :n] * inside
+        nothing = jnp.zeros((len(centroids), number, size))
+        return jax.lax.fori_loop(0, used, one, (nothing.astype(jnp.int32), nothing))
 
     def fill_empty(moved: Array, counts: Array, centroids: Array) -> Array:
-        farthest = words[jax.lax.top_k(look(centroids)[1], k)[1]]
+        distances = look(centroids)[1].reshape(len(centroids), -1)
+        farthest = tiles.reshape(-1, num_words)[jax.lax.top_k(distances, k)[1]]
         number = jnp.clip(jnp.cumsum(counts == 0, 1) - 1, 0, k - 1)
         found = jnp.take_along_axis(unpack(farthest, bits).astype(jnp.float32), number[..., None], 1)
         return jnp.where((counts == 0)[..., None], found, moved)
 
-    def iterate(state: _Lloyd) -> _Lloyd:
+    def iterate(state: _State) -> _State:
         sums, counts = gather(state.centroids)
         moved = sums / jnp.maximum(counts, 1)[..., None]
         empty = ((counts == 0) & ~state.done[:, None]).any()
         moved = jax.lax.cond(empty, fill_empty, lambda moved, *_: moved, moved, counts, state.centroids)
         moved = jnp.where(state.done[:, None, None], state.centroids, moved)
         shift = jnp.square(moved - state.centroids).sum((1, 2))
-        return _Lloyd(moved, state.done | (shift <= threshold), state.iteration + 1)
+        return _State(moved, state.done | (shift <= threshold), state.iteration + 1)
 
-    def lloyd(state: _Lloyd, until: int) -> tuple[_Lloyd, Array, Array]:
+    def run(state: _State, until: int) -> tuple[_State, Array, Array]:
         end = jax.lax.while_loop(lambda s: (s.iteration < until) & ~s.done.all(), iterate, state)
         labels, distances = look(end.centroids)
-        return end, labels, distances.sum(1)
+        return end, labels, distances.sum((1, 2))
 
-    start = _Lloyd(seed(key, words, k, restarts, there), jnp.zeros(restarts, bool), jnp.zeros((), jnp.int32))
-    race, _, inertia = lloyd(start, min(RACE, max_iterations))
+    start = _State(seeds, jnp.zeros(len(seeds), bool), jnp.zeros((), jnp.int32))
+    race, _, inertia = run(start, min(RACE, max_iterations))
     best = inertia.argmin()
-    end, labels, inertia = lloyd(
-        _Lloyd(race.centroids[best][None], race.done[best][None], race.iteration), max_iterations
+    end, labels, inertia = run(
+        _State(race.centroids[best][None], race.done[best][None], race.iteration), max_iterations
     )
-    return KMeansResult(labels[0], end.centroids[0], inertia[0], end.iteration)
-
-
-def _rows(a: Array) -> Array:
-    """[chunks, restarts, size] -> [restarts, chunks * size]."""
-    return a.transpose(1, 0, 2).reshape(a.shape[1], -1)
+    return KMeansResult(labels.ravel(), end.centroids[0], inertia[0], end.iteration)

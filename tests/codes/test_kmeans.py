@@ -1,5 +1,6 @@
 from functools import partial
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,8 +20,8 @@ def words_of(bits):
 
 
 def compiled_anew():
-    """`_kmeans` without what was compiled before something in the module was replaced."""
-    return jax.jit(partial(module._kmeans.__wrapped__), static_argnames=("k", "restarts", "max_iterations"))
+    """`_lloyd` without what was compiled before something in the module was replaced."""
+    return jax.jit(partial(module._lloyd.__wrapped__), static_argnames=("k", "max_iterations"))
 
 
 def check_consistent(bits, found):
@@ -48,11 +49,20 @@ def test_codes_in_several_chunks(monkeypatch):
     bits = centres[rng.integers(0, 4, 500)] ^ (rng.random((500, 60)) < 0.05)
     at_once = kmeans(KEY, words_of(bits), 4, restarts=3)
     monkeypatch.setattr(module, "CODES_AT_A_TIME", 128)
-    monkeypatch.setattr(module, "_kmeans", compiled_anew())
+    monkeypatch.setattr(module, "_lloyd", compiled_anew())
     in_chunks = kmeans(KEY, words_of(bits), 4, restarts=3)
     np.testing.assert_array_equal(at_once.labels, in_chunks.labels)
     np.testing.assert_allclose(at_once.inertia, in_chunks.inertia, rtol=1e-5)
     check_consistent(bits, in_chunks)
+
+
+def test_one_program_serves_many_numbers_of_codes(monkeypatch):
+    monkeypatch.setattr(module, "CODES_AT_A_TIME", 32)
+    lloyd = chex.assert_max_traces(module._lloyd.__wrapped__, n=1)
+    monkeypatch.setattr(module, "_lloyd", jax.jit(lloyd, static_argnames=("k", "max_iterations")))
+    for n in (33, 512):
+        bits = np.arange(n)[:, None] % 4 == np.arange(4)
+        assert kmeans(KEY, words_of(bits), 4, restarts=2).labels.shape == (n,)
 
 
 def test_fewer_different_codes_than_clusters():
@@ -70,7 +80,6 @@ def test_an_empty_cluster_takes_the_farthest_code(monkeypatch):
     bits[20:, 20:] = True
     start = jnp.zeros((1, 3, 64)).at[0, 2, :20].set(1)
     monkeypatch.setattr(module, "seed", lambda *_: start)
-    monkeypatch.setattr(module, "_kmeans", compiled_anew())
     found = kmeans(KEY, words_of(bits), 3, restarts=1)
     assert found.inertia == 0
     assert len(np.unique(found.labels)) == 3
