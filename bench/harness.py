@@ -3,7 +3,6 @@
 import gc
 import importlib
 import json
-import os
 import platform
 import resource
 import sys
@@ -22,7 +21,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from jaxhash.sweeps.engine import lanes
+from jaxhash.runtime.devices import cores, worker_count
 
 RESULTS = Path(__file__).parent / "results"
 Name = TypeVar("Name", str, tuple[str, str])
@@ -149,7 +148,7 @@ def describe(*packages: str) -> dict[str, Any]:
             found[name] = "not installed"
     return {
         "processor": _processor(),
-        "cores": _cores(),
+        "cores": cores(),
         "device": jax.devices()[0].device_kind,
         "python": platform.python_version(),
         "versions": found,
@@ -164,12 +163,12 @@ def matrix_products(size: int = 2048) -> Ceiling:
     """FLOPs of square float32 products through JAX at its default precision, one a core, as a sweep's programs run."""
     product = jax.jit(jnp.matmul)
     a = jax.random.normal(jax.random.key(0), (size, size))
-    return _on_all_cores(lambda _: jax.block_until_ready(product(a, a))), lanes() * 2.0 * size**3
+    return _on_all_cores(lambda _: jax.block_until_ready(product(a, a))), worker_count() * 2.0 * size**3
 
 
 def copies(megabytes: int = 256) -> Ceiling:
     """Bytes read plus written by NumPy copies of arrays that no cache holds, one a core."""
-    sources = [np.ones(megabytes * 2**20 // lanes(), np.uint8) for _ in range(lanes())]
+    sources = [np.ones(megabytes * 2**20 // worker_count(), np.uint8) for _ in range(worker_count())]
     targets = [np.zeros_like(source) for source in sources]
     run = _on_all_cores(lambda core: np.copyto(targets[core], sources[core]))
     return run, 2.0 * sum(source.nbytes for source in sources)
@@ -191,7 +190,7 @@ def integer_operations() -> Ceiling:
 
     x = jnp.arange(numbers, dtype=jnp.uint32)
     run = _on_all_cores(lambda _: jax.block_until_ready(loop(x)))
-    return run, float(lanes() * numbers * rounds * unrolled * operations)
+    return run, float(worker_count() * numbers * rounds * unrolled * operations)
 
 
 def rate(ceiling: Ceiling, repetitions: int = 5) -> float:
@@ -235,12 +234,8 @@ def finish(name: str, options: Options, result: dict[str, Any], *packages: str) 
 
 
 def _on_all_cores(work: Callable[[int], Any]) -> Callable[[], Any]:
-    pool = ThreadPoolExecutor(lanes())
-    return lambda: list(pool.map(work, range(lanes())))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ThreadPoolExecutor(worker_count())
+    return lambda: list(pool.map(work, range(worker_count())))
 
 
 def _processor() -> str:

@@ -26,7 +26,7 @@ import tyro
 
 from bench import harness
 from bench.data import mnist
-from jaxhash.sweeps.engine import SweepConfig, lanes, one_thread_a_worker, plan
+from jaxhash.sweeps.engine import SweepConfig, one_thread_a_worker, plan, worker_count
 from jaxhash.sweeps.presets import STUDIES
 from jaxhash.training.mlp import TrainConfig, epoch_order, init_state, make_epoch
 
@@ -54,7 +54,7 @@ def main(config: Config) -> None:
     train = TrainConfig()
     x, y = data.x_train[: steps * train.batch_size], data.y_train[: steps * train.batch_size]
     widths = STUDIES["mnist"].widths
-    repeats = config.repeats or (lanes() if jax.devices()[0].platform == "cpu" else 10)
+    repeats = config.repeats or (worker_count() if jax.devices()[0].platform == "cpu" else 10)
 
     harness.say(f"{len(widths)} widths, {steps} steps of {train.batch_size} examples, {source}; preparing ...")
     ours, flops, compile_seconds, transfer_seconds = _ours(widths, repeats, train, x, y)
@@ -141,7 +141,7 @@ def _ours(
         states[task], _ = programs[task.block][1](states[task], keys[task], orders[task], *on_device)
         jax.block_until_ready(states[task])
 
-    pool = ThreadPoolExecutor(lanes())
+    pool = ThreadPoolExecutor(worker_count())
 
     def run() -> None:
         list(pool.map(work, tasks))

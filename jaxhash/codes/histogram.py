@@ -13,7 +13,7 @@ from jaxhash.codes.code import WORD
 from jaxhash.codes.files import Codes, chunks, rows_at_a_time
 from jaxhash.codes.hamming import QUERIES_A_TILE, ROWS_A_TILE, cut, turn
 from jaxhash.codes.hamming import distances as tile_distances
-from jaxhash.runtime.workers import lanes
+from jaxhash.runtime.devices import worker_count
 
 _PAIRS_AT_A_TIME = 2**16
 
@@ -29,7 +29,7 @@ def histogram(codes: Codes, *, callback: Callback | None = None) -> Int64[np.nda
     table = np.zeros(codes.num_words * WORD + 1, np.int64)
     done = 0
     tiled = partial(cut, rows=rows_at_a_time(codes), most=ROWS_A_TILE)
-    pool = ThreadPoolExecutor(lanes())
+    pool = ThreadPoolExecutor(worker_count())
     try:
         for first, queries in chunks(codes):
             tiles = turn(queries)

@@ -23,7 +23,7 @@ from jaxtyping import Array, Int, Int32, UInt32
 from jaxhash.codes.code import WORD, Code
 from jaxhash.codes.files import Codes, check_alike, check_labels, chunks, rows_at_a_time
 from jaxhash.codes.hamming import QUERIES_A_TILE, ROWS_A_TILE, cut, distances, turn
-from jaxhash.runtime.workers import lanes
+from jaxhash.runtime.devices import worker_count
 
 ROWS_A_BLOCK = 64
 """Training codes whose smallest distance is noted, for codes in memory."""
@@ -291,7 +291,7 @@ def _search(
     nothing = np.full((k, QUERIES_A_TILE), far, np.int32), np.zeros((k, QUERIES_A_TILE), np.int32)
     answer = np.empty((2, test.n, k), np.int32)
     done = 0
-    pool = ThreadPoolExecutor(lanes())
+    pool = ThreadPoolExecutor(worker_count())
     try:
         for first, queries in chunks(test):
             last = first + len(queries)

@@ -87,6 +87,16 @@ def one_thread_a_worker() -> None:
         )
 
 
+def worker_count() -> int:
+    """How many tasks are worked on side by side: one a core on CPU, one on an accelerator."""
+    return cores() if jax.default_backend() == "cpu" else 1
+
+
+def cores() -> int:
+    """Cores that this process may use; all of the machine where the system has no such limit (macOS)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def gather(tree: T, repeats: int) -> T:
     """What `Place.spread` split: the first so many repeats, on the host."""
     return jax.tree.map(lambda a: a[:repeats], jax.device_get(tree))

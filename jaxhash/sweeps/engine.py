@@ -24,9 +24,8 @@ import xarray as xr
 
 from jaxhash.data import Dataset
 from jaxhash.runtime import memory as device_memory
-from jaxhash.runtime.devices import Place, one_thread_a_worker, places
+from jaxhash.runtime.devices import Place, one_thread_a_worker, places, worker_count
 from jaxhash.runtime.processes import Group, appear
-from jaxhash.runtime.workers import lanes
 from jaxhash.storage import checkpoint
 from jaxhash.sweeps import folder, log
 from jaxhash.sweeps.cost import Cost, Estimate, calibrate
@@ -48,12 +47,12 @@ __all__ = [
     "SweepConfig",
     "collect",
     "labels",
-    "lanes",
     "one_thread_a_worker",
     "plan",
     "prepare",
     "run",
     "save_results",
+    "worker_count",
 ]
 
 # Parameters, gradients and moments, 16 bytes a parameter, about fit a server core's private cache (2 MB). Measured on
@@ -134,7 +133,7 @@ def _run(
         raise RunError(f"{out / folder.CONFIG}: cut into tasks of more than two sizes; restore it from a copy")
     programs = {block: programs_of(block, config.train) for block in {task.block for task in tasks}}
     todo = [task for task in tasks if not is_done(sweep, task)]
-    callback, workers = sweep.callback, max(lanes(), len(data))
+    callback, workers = sweep.callback, max(worker_count(), len(data))
     if announce is not None and todo:
         cost = calibrate(sweep, todo, programs, data[0], workers)
         announce(cost)

@@ -70,7 +70,7 @@ def measured(
             found = _of_model(key, model, of_all_layers, data, labels, config.assignment, stop)
             table[:, :, *at] = [[[one[name] for one in part] for part in found] for name in PROPERTIES]
 
-    with ThreadPoolExecutor(sweep.lanes()) as pool:
+    with ThreadPoolExecutor(sweep.worker_count()) as pool:
         try:
             list(pool.map(fill, models))
         except BaseException:

@@ -59,7 +59,7 @@ def test_stages_are_timed_apart_and_what_was_compiled_runs(clock):
 def test_a_ceiling_is_the_work_of_all_cores_by_the_median_time(clock, ceiling):
     run, amount = ceiling
     assert amount > 0
-    assert len(run()) == harness.lanes()
+    assert len(run()) == harness.worker_count()
     # Measurements after the one to warm up: 3, 5, 7 seconds.
     assert harness.rate((run, amount), repetitions=3) == pytest.approx(amount / 5)
 

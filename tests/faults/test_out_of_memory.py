@@ -25,7 +25,7 @@ def on_host(*_):
 
 @pytest.mark.parametrize(("asked", "where"), [(on_device, "70368744177664 bytes"), (on_host, "2.00 EiB")])
 def test_a_sweep(tmp_path, monkeypatch, asked, where):
-    """The error is the device's own, met by a lane at its task."""
+    """The error is the device's own, met by a worker at its task."""
     monkeypatch.setattr(sweep, "work", asked)
     with pytest.raises(OutOfMemory, match=rf"^out of memory on .*: .*{where}.* smaller --batch-size.*$") as caught:
         sweep.run(SweepConfig(widths=(4,), train=TrainConfig(epochs=1)), tmp_path / "x")

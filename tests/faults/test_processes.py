@@ -16,8 +16,8 @@ import pytest
 import xarray as xr
 
 from jaxhash.runtime import processes as distributed
+from jaxhash.runtime.devices import worker_count
 from jaxhash.runtime.table import Service, Table
-from jaxhash.runtime.workers import lanes
 from jaxhash.sweeps import log
 
 ROOT = Path(__file__).parents[2]
@@ -164,10 +164,10 @@ def test_variants_are_trained_by_all_processes_one_after_the_other(folder):
     ids=["the second", "the first"],
 )
 def test_the_others_stop_when_one_is_killed_and_the_same_command_continues(folder, victim, message):
-    # As many tasks as lanes, so that each process has some, and all are under way at once.
+    # As many tasks as workers, so that each process has some, and all are under way at once.
     name = f"killed-{victim}"
     out, other = folder / name, 1 - victim
-    processes = group(folder, name, 2, 200_000, repeats=2 * lanes())
+    processes = group(folder, name, 2, 200_000, repeats=2 * worker_count())
     try:
         wait_for_epochs(out, 1, processes)
         processes[victim].kill()
@@ -183,7 +183,7 @@ def test_the_others_stop_when_one_is_killed_and_the_same_command_continues(folde
     assert max(saved.values()) > 0
 
     before = len(epochs(out))
-    processes = group(folder, name, 2, 200_000, repeats=2 * lanes())
+    processes = group(folder, name, 2, 200_000, repeats=2 * worker_count())
     try:
         wait_for_epochs(out, before + 1, processes)
         for process in processes:
@@ -193,7 +193,7 @@ def test_the_others_stop_when_one_is_killed_and_the_same_command_continues(folde
     # Who sees first that the other stops tells that instead.
     assert {process.returncode for process in processes} <= {143, 1}
     stands = partial(out)
-    assert len(stands) == 2 * lanes()
+    assert len(stands) == 2 * worker_count()
     assert all(stands[task] >= epoch for task, epoch in saved.items())
     assert all(event["epoch"] > saved.get(event["task"], 0) for event in epochs(out)[before:])
 

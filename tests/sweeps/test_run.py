@@ -283,7 +283,7 @@ if (limit := int(sys.argv[3])):
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 tasks.SECONDS_BETWEEN_SAVES = 0.0
-sweep.lanes = lambda: 1
+sweep.worker_count = lambda: 1
 epochs = int(sys.argv[2])
 train, snapshots = TrainConfig(epochs=epochs), (0, epochs // 2, epochs)
 config = sweep.SweepConfig(widths=(4, 12), repeats=2, sample_sizes=(60, 1150), snapshots=snapshots, train=train)

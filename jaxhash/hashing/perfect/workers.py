@@ -4,7 +4,6 @@ A part is a share of the problems with a state of its own; a program takes it so
 in which part, and how many steps a call takes, does not change what is found.
 """
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import numpy as np
 from jaxtyping import Array, Int, UInt64
+
+from jaxhash.runtime.devices import worker_count
 
 MIN_PROBLEMS = 2**10
 FEWEST_PROBLEMS = 2**8
@@ -65,8 +66,7 @@ class Room(NamedTuple):
     @classmethod
     def of(cls, problems: int, devices: Sequence[jax.Device]) -> "Room":
         """Room for so many problems."""
-        cores = len(os.sched_getaffinity(0)) if devices[0].platform == "cpu" else 1
-        parts = max(min(max(cores, len(devices)), -(-problems // FEWEST_PROBLEMS)), 1)
+        parts = max(min(max(worker_count(), len(devices)), -(-problems // FEWEST_PROBLEMS)), 1)
         return cls(devices, parts, max(2 ** (-(-problems // parts) - 1).bit_length(), MIN_PROBLEMS))
 
 

@@ -79,12 +79,12 @@ def groups():
     return Groups(*map(jnp.asarray, (first, second, np.arange(120, dtype=np.int32) % 7, np.full(120, 5, np.int32))))
 
 
-def search(groups, lanes):
-    state = seeds.start(groups, lanes)
+def search(groups, at_once):
+    state = seeds.start(groups, at_once)
     return jax.jit(seeds.make_search(seeds.separates))(state, groups, jnp.int32(10**6)).seeds
 
 
-def test_the_search_finds_the_first_latent_that_serves_for_any_number_of_lanes(groups):
+def test_the_search_finds_the_first_latent_that_serves_for_any_number_at_once(groups):
     found = np.asarray(search(groups, 8))
     np.testing.assert_array_equal(found, search(groups, 50))
     first, second = np.asarray(groups.first), np.asarray(groups.second)

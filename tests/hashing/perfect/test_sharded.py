@@ -42,9 +42,9 @@ def python_slot(policy, first, second, num_slots):
     return begin + slot * room // slots
 
 
-def train(config, numbers, num_slots, lanes):
+def train(config, numbers, num_slots, at_once):
     shards = cut(numbers, num_slots, config.keys_per_bucket)
-    state = sharded.start(config, shards, lanes)
+    state = sharded.start(config, shards, at_once)
     state = jax.jit(sharded.make_train(config))(state, shards, jnp.int32(10**6))
     assert bool(sharded.trained(state).all())
     return state, policy_of(state, shards)
@@ -98,7 +98,7 @@ def test_seats_are_those_of_a_plain_python_loop(trained, num_slots):
     assert 0 <= min(expected) <= max(expected) < num_slots
 
 
-def test_the_number_of_lanes_does_not_change_the_result(trained):
+def test_the_number_at_once_does_not_change_the_result(trained):
     numbers, _, policy = trained
     _, other = train(SMALL, numbers, 1000, 50)
     jax.tree.map(np.testing.assert_array_equal, policy, other)

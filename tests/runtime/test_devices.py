@@ -1,0 +1,37 @@
+"""How many workers a machine gets, on Linux and where Python tells no affinity."""
+
+import os
+
+import jax
+import pytest
+
+from jaxhash.hashing.perfect.fitting import FitConfig, fit
+from jaxhash.hashing.perfect.seeds import SeedsConfig
+from jaxhash.runtime.devices import cores, worker_count
+from jaxhash.sweeps import engine as sweep
+from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.training.mlp import TrainConfig
+
+
+@pytest.fixture
+def macos(monkeypatch):
+    """A system that does not say which cores a process may use."""
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+
+
+def test_a_worker_a_core(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 5, 7, 9})
+    assert cores() == 4
+    assert worker_count() == (4 if jax.default_backend() == "cpu" else 1)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert worker_count() == 1
+
+
+def test_a_sweep_and_a_fit_where_no_affinity_is_told(macos, tmp_path):
+    assert cores() == 3
+    config = SweepConfig(widths=(3,), repeats=1, examples=60, train=TrainConfig(epochs=1, batch_size=32))
+    found = sweep.run(config, tmp_path / "run")
+    assert found["epochs"].item() == 1
+    hasher = fit([f"key{i}" for i in range(60)], FitConfig(method="seeds", seeds=SeedsConfig(6, 3)))
+    assert sorted(hasher([f"key{i}" for i in range(60)]).tolist()) == list(range(60))
