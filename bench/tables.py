@@ -15,12 +15,12 @@ from bench.harness import RESULTS
 MACHINE = "cpu-epyc-2-cores"
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "bench" / "README.md")
-MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- table: (\w+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def rewritten(text: str) -> str:
-    """A text with the table between each `<!-- table: name -->` and `<!-- end -->` as the files say today."""
-    return MARKED.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
+    """A text with the table between each `<!-- table: name machine -->` and `<!-- end -->` as the files say today."""
+    return MARKED.sub(lambda found: found[1] + TABLES[found[2]](found[3] or MACHINE) + found[4], text)
 
 
 def main() -> None:
@@ -29,12 +29,16 @@ def main() -> None:
         page.write_text(rewritten(page.read_text()))
 
 
-def summary() -> str:
+def summary(machine: str) -> str:
     """The six rows of README.md."""
-    training, properties, codes = _result("sweep_training"), _result("properties"), _result("codes")
-    hashing, commands = _result("hash_throughput"), _result("perfect_hash")["commands"]
+    training, properties, codes = (
+        _result("sweep_training", machine),
+        _result("properties", machine),
+        _result("codes", machine),
+    )
+    hashing, commands = _result("hash_throughput", machine), _result("perfect_hash", machine)["commands"]
     dictionary = next(found for name, found in commands.items() if name.startswith("jaxhash fit dwyl"))
-    large = next(row for row in _keys() if row["method"] == "sharded" and row["size"] == 10**7)
+    large = next(row for row in _keys(machine) if row["method"] == "sharded" and row["size"] == 10**7)
     rows = [
         (
             "training the study's 23 widths of MNIST",
@@ -70,9 +74,9 @@ def summary() -> str:
     return _table(("what", "measured", "beside"), rows)
 
 
-def training() -> str:
+def training(machine: str) -> str:
     """Model-steps a second of a sweep, ours and the peers'."""
-    found = _result("sweep_training")
+    found = _result("sweep_training", machine)
     ours, peers = found["model_steps_per_second"], found["peers_model_steps_per_second"]
     rows = [("jaxhash", f"{ours:,.0f}", ""), *((name, f"{x:,.0f}", f"{ours / x:.1f}x") for name, x in peers.items())]
     share = f"{found['fraction_of_matmul_peak']:.0%} of {found['matmul_peak_gflops']:.0f} GFLOP/s"
@@ -80,9 +84,9 @@ def training() -> str:
     return _table(("", "model-steps a second", "jaxhash is"), rows)
 
 
-def properties() -> str:
+def properties(machine: str) -> str:
     """Seconds of each encoding property, ours and the peers'."""
-    seconds = {name: median(times) for name, times in _result("properties")["seconds"].items()}
+    seconds = {name: median(times) for name, times in _result("properties", machine)["seconds"].items()}
     rows = []
     for name, ours in seconds.items():
         library, _, question = name.partition(" ")
@@ -90,14 +94,14 @@ def properties() -> str:
         for peer, theirs in peers if library == "jaxhash" else ():
             if theirs is not None:
                 rows.append((question, f"{ours:.3f}", f"{theirs:.2f} {peer}", f"{theirs / ours:.1f}x"))
-    all_ours, ratio = seconds["jaxhash all together"], _result("properties")["ratio_vs_sklearn"]
+    all_ours, ratio = seconds["jaxhash all together"], _result("properties", machine)["ratio_vs_sklearn"]
     rows.append(("all together", f"{all_ours:.3f}", f"{all_ours * ratio:.1f} scikit-learn", f"{ratio:.0f}x"))
     return _table(("seconds", "jaxhash", "peer", "jaxhash is"), rows)
 
 
-def codes() -> str:
+def codes(machine: str) -> str:
     """Seconds of each question about a million codes, ours and the peers'."""
-    found = _result("codes")
+    found = _result("codes", machine)
     seconds = found["median_seconds"]
     rows = []
     for name in [name.removeprefix("jaxhash ") for name in seconds if name.startswith("jaxhash ")]:
@@ -110,9 +114,9 @@ def codes() -> str:
     return _table(("seconds", "jaxhash", "peer", "jaxhash is"), rows)
 
 
-def throughput() -> str:
+def throughput(machine: str) -> str:
     """Nanoseconds a word of each hash function, by how the words lie in memory."""
-    found = _result("hash_throughput")
+    found = _result("hash_throughput", machine)
     columns = ("in order", "at random", "cached", "tokens", "device")
     rows = []
     for name, nanoseconds in found["ns_per_word"].items():
@@ -122,18 +126,18 @@ def throughput() -> str:
     return _table(("ns a word", *heads), rows)
 
 
-def calls() -> str:
+def calls(machine: str) -> str:
     """Microseconds a call, by how many keys it hashes."""
-    latency = _result("hash_throughput")["latency_seconds"]
+    latency = _result("hash_throughput", machine)["latency_seconds"]
     sizes = list(next(iter(latency.values())))
     rows = [(name, *(f"{1e6 * times[size]:,.1f}" for size in sizes)) for name, times in latency.items()]
-    return _table(("microseconds a call", *(f"{int(size):,} keys" for size in sizes)), rows)
+    return _table(("microseconds a call", *(f"{int(size):,} key{'s' * (size != '1')}" for size in sizes)), rows)
 
 
-def scaling() -> str:
+def scaling(machine: str) -> str:
     """Seconds and memory by number of models, width, devices, processes and keys."""
     rows = []
-    for row in _result("scaling")["results"]:
+    for row in _result("scaling", machine)["results"]:
         fixed = next(
             (f"{row[name]} models each" for name in ("models_a_device", "models_a_process") if row.get(name)), ""
         )
@@ -146,17 +150,17 @@ def scaling() -> str:
     return _table(("", "size", "seconds", "rate", "peak, GiB"), rows)
 
 
-TABLES: dict[str, Callable[[], str]] = {
+TABLES: dict[str, Callable[[str], str]] = {
     table.__name__: table for table in (summary, training, properties, codes, throughput, calls, scaling)
 }
 
 
-def _result(benchmark: str) -> dict[str, Any]:
-    return json.loads((RESULTS / f"{benchmark}-{MACHINE}.json").read_text())
+def _result(benchmark: str, machine: str) -> dict[str, Any]:
+    return json.loads((RESULTS / f"{benchmark}-{machine}.json").read_text())
 
 
-def _keys() -> list[dict[str, Any]]:
-    return [row for row in _result("scaling")["results"] if row["kind"] == "keys"]
+def _keys(machine: str) -> list[dict[str, Any]]:
+    return [row for row in _result("scaling", machine)["results"] if row["kind"] == "keys"]
 
 
 def _name(name: str) -> str:
@@ -171,14 +175,15 @@ def _worst(hashing: dict[str, Any], hasher: str) -> float:
 def _beside(nanoseconds: float | None, ratio: float | None) -> str:
     if nanoseconds is None:
         return ""
+    time = f"{nanoseconds:,.0f}" if nanoseconds >= 10 else f"{nanoseconds:.1f}"
     if ratio is None or ratio == 1:
-        return f"{nanoseconds:,.0f}"
-    return f"{nanoseconds:,.0f} ({ratio:.1f}x)" if ratio >= 1 else f"{nanoseconds:,.0f} (1/{1 / ratio:.1f})"
+        return time
+    return f"{time} ({ratio:.1f}x)" if ratio >= 1 else f"{time} (1/{1 / ratio:.1f})"
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [heads, ["---"] * len(heads), *rows]
-    return "".join(f"| {' | '.join(line)} |\n".replace("|  |", "| |") for line in lines)
+    return "".join("|" + "".join(f" {cell} |" if cell else " |" for cell in line) + "\n" for line in lines)
 
 
 if __name__ == "__main__":
