@@ -58,7 +58,7 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises:
         InUse: if another process does; nothing was changed.
-        OSError: if the lock is no file that can be written to (a link is not followed).
+        OSError: if the lock is no file that can be written to (a link, which is not followed, or a pipe).
     """
     with _taken(folder):
         note = folder / NOTE
@@ -77,7 +77,7 @@ def holder(folder: Path) -> Holder | None:
     Raises:
         OSError: if the lock is no file that can be read.
     """
-    if (folder / SOFT).exists():
+    if os.path.lexists(folder / SOFT) and not _is_of_dead(folder / SOFT):
         return _noted(folder) or UNKNOWN
     try:
         with checked_read.opened(folder / LOCK) as file:
@@ -93,12 +93,16 @@ def holder(folder: Path) -> Holder | None:
 @contextmanager
 def _taken(folder: Path) -> Iterator[None]:
     mend = "wait for it, stop it, or give another --out"
-    lock: filelock.BaseFileLock = filelock.UnixFileLock(folder / LOCK)
+    path = folder / LOCK
+    if path.exists() and not path.is_file():  # a pipe could be locked, and would tell nobody so
+        raise OSError(errno.EINVAL, "not a regular file, but a folder, a pipe, a device or the like", str(path))
+    # Its own soft fallback would keep another process's `.lock` for a marker.
+    lock: filelock.BaseFileLock = filelock.UnixFileLock(path, fallback_to_soft=False)
     try:
         try:
             lock.acquire(timeout=_SECONDS_OF_A_LOOK)
-        except (OSError, NotImplementedError) as error:
-            if isinstance(error, filelock.Timeout) or getattr(error, "errno", errno.ENOSYS) not in WITHOUT_LOCKS:
+        except OSError as error:
+            if isinstance(error, filelock.Timeout) or error.errno not in WITHOUT_LOCKS:
                 raise
             mend += f". Its file system has no locks: if that process has ended, delete {folder / SOFT}"
             lock = filelock.SoftFileLock(folder / SOFT)
@@ -117,6 +121,22 @@ def _noted(folder: Path) -> Holder | None:
         read = json.loads(checked_read.read(folder / NOTE, _MOST_NOTED))
         return Holder(int(read["pid"]), str(read["host"]), str(read["since"]))
     return None
+
+
+def _is_of_dead(soft: Path) -> bool:
+    """Whether a soft lock (lines of its process and host) is one of this host whose process has ended."""
+    try:
+        pid, host, *_ = checked_read.read(soft, _MOST_NOTED).decode().splitlines()
+        here = socket.gethostname()
+        # A container's name ends with the number of its PID namespace.
+        if host != here and not (host.startswith(here) and host.endswith(f"{os.stat('/proc/self/ns/pid').st_ino:x}")):
+            return False
+        os.kill(max(int(pid), 1), 0)  # 0 and below would be groups of processes
+    except ProcessLookupError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return False
 
 
 def _now() -> str:

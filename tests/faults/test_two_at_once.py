@@ -32,9 +32,11 @@ def holding(folder):
     """Another process that holds the lock of a folder."""
     command = [sys.executable, "-c", HOLD, folder / locks.LOCK]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "held\n"
-        yield process
-        process.kill()
+        try:
+            assert process.stdout.readline() == "held\n"
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -128,11 +130,18 @@ def test_one_that_says_nothing_is_respected_while_it_lives(tmp_path, other):
         assert holder(tmp_path).pid == os.getpid()
 
 
-def test_a_file_system_without_locks(tmp_path, monkeypatch):
+@pytest.fixture(params=["ENOLCK", "ENOSYS", "EOPNOTSUPP"])
+def without_locks(request, monkeypatch):
+    """A file system that has no locks, and says so in one way or another."""
+
     def refuse(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
+        number = getattr(errno, request.param)
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
+
+
+def test_a_file_system_without_locks(tmp_path, without_locks):
     with held(tmp_path):
         assert holder(tmp_path).pid == os.getpid()
         with (
@@ -148,6 +157,40 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch):
     for torn in ("", "{", "[]", '{"pid": 1}', note(pid="x")):
         (tmp_path / locks.NOTE).write_text(torn)
         assert holder(tmp_path) == locks.UNKNOWN
+
+
+def test_a_soft_lock_that_a_dead_process_left_keeps_nobody_out(tmp_path, without_locks):
+    left = f"import filelock, os; x = filelock.SoftFileLock({str(tmp_path / locks.SOFT)!r}); x.acquire(); os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", left]).returncode == 9
+    (tmp_path / locks.NOTE).write_text(note())
+    assert (tmp_path / locks.SOFT).exists()
+    assert holder(tmp_path) is None
+    with held(tmp_path):
+        assert holder(tmp_path).pid == os.getpid()
+
+
+@pytest.mark.parametrize(
+    "content", ["", "1\n", "one\ntwo\n", f"{10**30}\n{socket.gethostname()}\n", f"-99999\n{socket.gethostname()}\n"]
+)
+def test_a_soft_lock_that_says_nothing_is_respected(tmp_path, content):
+    (tmp_path / locks.SOFT).write_text(content)
+    assert holder(tmp_path) == locks.UNKNOWN
+
+
+def test_a_pipe_in_the_place_of_the_lock_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / locks.LOCK)
+    with pytest.raises(OSError, match="not a regular file"), held(tmp_path):
+        pass
+    with pytest.raises(OSError, match="not a regular file"):
+        holder(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {locks.LOCK}
+
+
+def test_a_pipe_in_the_place_of_the_soft_lock_is_refused_at_once(tmp_path, without_locks):
+    os.mkfifo(tmp_path / locks.SOFT)
+    with pytest.raises(InUse), held(tmp_path):
+        pass
+    assert holder(tmp_path) == locks.UNKNOWN
 
 
 def test_other_troubles_with_the_lock_are_told(tmp_path, monkeypatch):
