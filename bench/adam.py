@@ -1,4 +1,4 @@
-"""What does the hand-written Adam of the training programs gain over `optax.adam`?
+"""Adam: what does the hand-written one of the training programs gain over `optax.adam`?
 
 One epoch of a block of the study's MNIST sweep (three models of 160 units, 784 features, batch 64, 750 steps in one
 scan), turn by turn with each of the two, on one core.

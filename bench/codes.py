@@ -1,4 +1,4 @@
-"""Are a million neural codes looked through as fast as with NumPy, FAISS and scikit-learn, and within 4 GB?
+"""A million codes: are neighbours, distinct codes, K-Means as fast as with NumPy, FAISS, scikit-learn, and within 4 GB?
 
 Codes are drawn around a centre a class, an eighth of the bits flipped, a tenth of them copies of others, and written to
 a file in a temporary folder (128 MB). Everything the library does with codes at that size is done once from the file,

@@ -1,4 +1,4 @@
-"""How long does each program of a sweep take to compile, and what do the compiler options of some of them gain?
+"""Compile time of each program of a sweep, and what compiler options gain.
 
 The programs of the study's MNIST figure (23 widths, 10 repeats on an accelerator, codes of 100 bits), each lowered and
 compiled in this process with JAX's own options and with `jaxhash.runtime.devices.SOON_COMPILED`, then run twice.

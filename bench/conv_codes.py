@@ -1,4 +1,4 @@
-"""Do the codes of one VGG, 60,000 images of 300,000 bits, stay within 4 GB of memory while they are measured?
+"""Memory of measuring the codes of one VGG, 60,000 images of 300,000 bits: within 4 GB?
 
 Codes of that size are drawn around a centre a class, written to a file (2.25 GB in a temporary folder), and everything
 that is measured of codes in files is measured, in one process whose peak memory is read after each part. The answers

@@ -1,4 +1,4 @@
-"""Networks of several seeds: one after the other, in `lax.map`, or under `vmap`? And steps: alone, or in a scan?
+"""Convolutional networks of several seeds: one by one, in `lax.map` or under `vmap`? And steps: alone, or in a scan?
 
     python -m bench.conv_seeds [--quick] [--json]
 

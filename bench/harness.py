@@ -224,7 +224,7 @@ def finish(name: str, options: Options, result: dict[str, Any], *packages: str) 
         name: of the benchmark.
         options: its own.
         result: goes to JSON, and `quick`, the machine and the versions with it.
-        packages: whose versions are told, besides JAX.
+        packages: whose versions are noted, besides JAX.
     """
     result = result | {"quick": options.quick, "machine": describe("numpy", *packages)}
     if options.record is not None:

@@ -1,4 +1,4 @@
-"""What one would use instead of a neural hash, and the study's own; each is None where its package is missing."""
+"""Peers of the hash benchmark: `hash`, `dict`, xxhash, phobic, the study's policy; None where a package is missing."""
 
 from collections.abc import Callable, Sequence
 

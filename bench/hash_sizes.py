@@ -1,4 +1,4 @@
-"""How the cost of a hash depends on how many keys are hashed at a time, 1 ... 1,000,000: part of the hash benchmark."""
+"""Cost of a hash by the number of keys in a call, 1 ... 1,000,000: part of the hash benchmark."""
 
 from collections.abc import Callable, Sequence
 from itertools import cycle, islice

@@ -1,4 +1,4 @@
-"""Is the neural hash as fast as Python's own?
+"""Hash throughput: is the neural hash as fast as Python's own?
 
 Hashes the same 300,000 words of the study's dictionary with Python's `hash`, xxhash, a `dict`, a compiled perfect hash,
 the study's policy in PyTorch, and our hashers of 1,000 words and of the whole dictionary, turn by turn in one run.
@@ -7,7 +7,7 @@ Prints nanoseconds a word and ratios, and draws throughput against batch size.
     python -m bench.hash_throughput            # about 3 minutes on 2 cores
     python -m bench.hash_throughput --quick    # under two minutes
 
-Where the words come from makes a difference, so it is told apart:
+Where the words come from makes a difference, so each is measured apart:
 
     in order    new `str` objects made one after another, hash not known yet
     at random   the same, scattered over memory, as in a list long in use

@@ -1,4 +1,4 @@
-"""Are the encoding properties of a model measured faster here than with scikit-learn and FAISS?
+"""Encoding properties of a model: measured faster here than with scikit-learn and FAISS?
 
 Trains one 100-unit network on MNIST, and measures everything the study measures of its 48,000 + 10,000 codes: with
 jaxhash, with scikit-learn as the study's authors call it, and the nearest neighbours with FAISS besides, turn by turn

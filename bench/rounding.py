@@ -1,4 +1,4 @@
-"""How far apart do models get that are the same but for rounding, as on accelerators that split a task otherwise?
+"""Rounding: how far apart do models get that are otherwise the same, as on accelerators that split a task differently?
 
 Each model is trained twice: as it is, and with its weights moved, at the start and after every epoch, by one part in
 2^23 (a unit in the last place of a float32) or 2^11 (of TF32, in which NVIDIA's GPUs multiply by default), up or down

@@ -1,4 +1,4 @@
-"""How do time and memory grow with models, their width, devices, processes, and keys?
+"""Scaling: how do time and memory grow with models, their width, devices, processes, and keys?
 
 Devices are those that XLA makes of the CPU, and processes share its cores: more of them than cores gain nothing, and
 must lose little. Every measurement is a process of its own, so that its peak of memory is its own too. Keys are

@@ -1,4 +1,4 @@
-"""Is a sweep faster here than with PyTorch or Keras?
+"""Training a sweep: faster here than with PyTorch or Keras?
 
 Trains the study's MNIST capacity sweep (23 widths, depth 1, batch norm, Adam, L2, batch 64) for the same number of
 steps on the same data with jaxhash, with a plain PyTorch loop over models, and with Keras' `fit`, turn by turn in one

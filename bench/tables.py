@@ -1,6 +1,8 @@
 """Tables of README.md and bench/README.md, written from the files in bench/results.
 
-python -m bench.tables        # after a benchmark was run with --record cpu-epyc-2-cores
+To be run after a benchmark was run with `--record cpu-epyc-2-cores`:
+
+    python -m bench.tables
 """
 
 import json

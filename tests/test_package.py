@@ -1,15 +1,20 @@
 """The front of the package: what `import jaxhash` offers, and what it costs."""
 
+import ast
 import importlib
 import pkgutil
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import jaxhash
 
+ROOT = Path(jaxhash.__path__[0]).parent
+NOT_YET = {"plots", "runtime", "storage", "terminal"}
+"""Rooms whose texts are being written."""
 ROOMS = {module.name for module in pkgutil.iter_modules(jaxhash.__path__) if module.ispkg}
 
 
@@ -30,7 +35,7 @@ def test_import_alone_loads_neither_jax_nor_numpy():
 PACKAGES = [
     module.name
     for module in pkgutil.walk_packages(jaxhash.__path__, "jaxhash.")
-    if module.ispkg and module.name not in {"jaxhash.plots", "jaxhash.runtime", "jaxhash.terminal"}
+    if module.ispkg and module.name.removeprefix("jaxhash.") not in NOT_YET
 ]
 
 
@@ -49,3 +54,14 @@ def test_every_name_that_a_package_lists_is_there(name):
     package = importlib.import_module(name)
     missing = [public for public in package.__all__ if not hasattr(package, public)]
     assert not missing, f"{name}.__all__ lists {missing}"
+
+
+QUESTION = re.compile(r"(What|How|Which|Where|Who|Whose|When|Any)\b")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "jaxhash").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_begins_with_the_word_a_person_would_search_for(path):
+    """A question in the first line hides it: "Hamming distances of codes", not "How far codes lie apart"."""
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    assert text, "it has no docstring"
+    assert path.parent.name in NOT_YET or not QUESTION.match(text), text.splitlines()[0]

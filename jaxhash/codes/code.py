@@ -1,4 +1,4 @@
-"""Neural codes as packed words: the one type `Code`, how bits are packed, and which bits belong to which layer.
+"""Neural code as packed bits: the type `Code`, packing and unpacking, and which bits belong to which layer.
 
 A neural code is the on/off pattern of every ReLU on one input, layer by layer (arXiv 2101.05490, section 3): bit i is
 1 where pre-activation i > 0. It is stored 32 bits to a uint32: bit i is bit i % 32 of word i // 32; unused bits are 0.

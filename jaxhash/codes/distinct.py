@@ -1,4 +1,4 @@
-"""How many codes are distinct, exactly: by 64-bit fingerprints, then compared in full; and which bits vary at all.
+"""Distinct codes, counted exactly; the redundancy ratio; and which bits vary at all.
 
 One code may be in memory or in a file; files are read a few rows at a time.
 """

@@ -1,5 +1,4 @@
-"""Hamming distances of packed codes: `hamming` of every pair, and the tiles in which everything that compares codes at
-size works them out.
+"""Hamming distances of packed codes: of every pair, and tile by tile for what compares many codes.
 
 The codes of one side lie word by word (`turn`), so that a word of one code meets that of 64 codes side by side: an
 elementwise loop over the last axis, which XLA's CPU backend turns into full vectors. The other side is read as it lies

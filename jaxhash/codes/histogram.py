@@ -1,4 +1,4 @@
-"""How far codes lie apart: the histogram of the Hamming distances of all pairs, or of a random sample of pairs."""
+"""Histogram of Hamming distances, of all pairs of codes or of a random sample of pairs."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

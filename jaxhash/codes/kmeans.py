@@ -89,7 +89,7 @@ def kmeans(
         tolerance: see above.
         count: cluster the first so many codes only (all by default; of codes in memory only).
         sample: codes in the sample; at least k.
-        callback: told of every pass over all codes.
+        callback: called after every pass over all codes.
 
     Returns:
         labels int32 [n], centroids float32 [k, bits of the words], inertia, iterations.
@@ -179,7 +179,7 @@ def k_majority(
         restarts: on the sample.
         max_passes: over all codes, and over the sample for each restart.
         sample: codes in the sample; at least k.
-        callback: told of every pass over all codes.
+        callback: called after every pass over all codes.
 
     Cost: n * words * k times xor, popcount and sum, and 2 * n * bits * k FLOPs a pass. Memory: a chunk, twice.
 

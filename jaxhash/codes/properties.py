@@ -1,4 +1,4 @@
-"""The encoding properties of neural codes, one table: determinism and categorisation.
+"""Encoding properties, one table: redundancy ratio, K-Means, k-NN and logistic regression accuracy of codes.
 
 A property is a function of a `CodedData` and one line in `PROPERTIES`; what a sweep measures, saves, prints and draws
 follows from the table. Definitions: He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2101.05490),

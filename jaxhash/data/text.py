@@ -1,7 +1,7 @@
-"""Large Movie Review Dataset (Maas et al. 2011, "Learning Word Vectors for Sentiment Analysis"), as bags of words.
+"""IMDB reviews (Maas et al. 2011, "Learning Word Vectors for Sentiment Analysis"), as bags of words.
 
 A feature is 1 if one of the 10,000 words that are most frequent in the training texts occurs in the review, else 0
-(words as frequent as each other: in the order of the alphabet). Words are told apart as by Keras' Tokenizer: in lower
+(words as frequent as each other: in the order of the alphabet). Words are separated as by Keras' Tokenizer: in lower
 case, parted by white space and by every ASCII punctuation mark except the apostrophe (so `<br />` leaves the word
 "br"). The authors of arXiv 2101.05490 take Keras' ready-made bags: 9,996 words, and marks for the start of a text and
 for any other word, which these lack. Labels: 0 negative, 1 positive.

@@ -1,4 +1,4 @@
-"""Equations of a jaxpr: the jaxprs inside them, how loops divide their variables, the user's line they come from.
+"""Equations of a jaxpr (`scan`, `while`, calls): the jaxprs inside them, their variables, their line in user code.
 
 All that depends on how a version of JAX writes its equations stands here. Counts are read from the variables, not from
 parameters: JAX 0.10 has `num_consts` and `num_carry` of a scan, JAX 0.12 has trees in their place.

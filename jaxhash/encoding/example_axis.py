@@ -1,4 +1,4 @@
-"""Which entries of a unit's array belong to which example.
+"""Example axis (batch axis) of an array: which entries of a unit belong to which example.
 
 A function of many examples may keep them on any axis (vmap does), on an axis with something else (positions folded
 into the examples), or spread over devices (shard_map). Rather than follow every primitive, the function is traced a

@@ -1,4 +1,4 @@
-"""Evaluates a graph, and gives besides its outputs what its units compute, also from inside control flow.
+"""Interpreter of a traced function: evaluates it with its units, inside `scan`, `cond` and `while` too.
 
 scan and map       units of every iteration, stacked
 cond and switch    units of all branches, one after another; those of a branch that is not taken are 0

@@ -1,4 +1,4 @@
-"""A traced function as a flat graph of operations: what `jaxhash.encoding.units` looks for patterns in.
+"""Graph of a jaxpr: a traced function as a flat list of operations, in which `jaxhash.encoding.units` finds patterns.
 
 A jaxpr nests: `jnp.where` is a call of its own, `jax.nn.relu` two. Here calls are opened, so that a comparison and
 the selection it decides stand side by side; what remains nested is control flow (scan, while, cond, shard_map), each

@@ -1,4 +1,4 @@
-"""How the pre-activations of a layer become its bits, when they are too many to take one by one.
+"""Reductions: fewer bits than units, such as one a channel, or a random sample of the units.
 
 A reduction takes the pre-activations of one unit, float [n, *shape], and returns bool [n, *bits]. `codes.active`,
 a bit per unit, is one; the others are made here. A map is an array of positions and channels, such as [height, width,

@@ -1,4 +1,4 @@
-"""The neural code of any JAX function, as a function transformation.
+"""`encode` and `encode_with_output`: the neural code of any JAX function, as a function transformation.
 
     code = jax.jit(jaxhash.encode(model))(x)      # x: [n, ...] -> Code: words uint32[n, words], layers, skipped
 

@@ -1,4 +1,4 @@
-"""Which operations of a traced function are ReLU-like units, and what each one's bit is.
+"""Rules of ReLU-like units: which operations of a traced function are units, and what each one's bit is.
 
 A unit is an elementwise function of one floating-point value x that depends on the examples, with a corner at a
 constant that is written in the function. Its bit is 1 where its input x is greater than 0 (`codes.active`).

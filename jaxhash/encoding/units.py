@@ -1,4 +1,4 @@
-"""The ReLU-like units of a traced function, found by `jaxhash.encoding.unit_rules`, in control flow too."""
+"""ReLU-like units of a traced function, found by the rules of `jaxhash.encoding.unit_rules`, in control flow too."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""How good a hash function is on keys it has not seen: collisions beside Python's hash, evenness, avalanche.
+"""Quality of a hash function on unseen keys: collisions beside Python's hash, evenness, avalanche.
 
 A hash function here is anything that maps n keys to n bins, such as a trained `Hasher` or
 `partial(python_bins, num_bins=m, salt=s)`.

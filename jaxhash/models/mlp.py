@@ -1,4 +1,4 @@
-"""The networks of the study as Flax Linen modules that return logits and every pre-activation."""
+"""Multilayer perceptrons (MLP) of the study as Flax Linen modules that return logits and every pre-activation."""
 
 from dataclasses import dataclass
 from typing import Any

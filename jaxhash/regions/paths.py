@@ -1,4 +1,4 @@
-"""The linear regions of a ReLU network along straight lines, exactly: where each unit switches is solved, not sampled.
+"""Linear regions of a ReLU network along straight lines, exactly: where each unit switches is solved, not sampled.
 
 Inputs with the same neural code form a convex region in which the network is affine (arXiv 2101.05490, section 3;
 Hanin and Rolnick 2019, "Complexity of linear regions in deep networks", arXiv 1901.09021, section 2). A line therefore

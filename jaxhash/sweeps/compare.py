@@ -1,4 +1,4 @@
-"""Effect sizes: how far each number moves between the extremes of each factor, beside its spread over repeats."""
+"""Effect sizes: how far each metric moves between the extremes of each factor, beside its spread over repeats."""
 
 import math
 from dataclasses import dataclass

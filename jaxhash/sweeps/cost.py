@@ -1,4 +1,4 @@
-"""Cost of a sweep: counted and timed on a few of its own steps before it starts, and the time left while it runs."""
+"""Cost of a sweep and time left (ETA): counted and timed on a few steps before it starts, and again while it runs."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -105,7 +105,7 @@ class Estimate:
         self._began = time.monotonic()
 
     def telling(self, callback: Callback) -> Callback:
-        """The callback, told the seconds left with everything."""
+        """The callback, which also gets the seconds left."""
         return lambda progress: callback(progress._replace(seconds_left=self.update(progress)))
 
     def update(self, progress: Progress) -> float:

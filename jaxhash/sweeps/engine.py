@@ -1,5 +1,4 @@
-"""A declared grid of models, trained, encoded and measured: repeats x widths (x sample sizes x snapshots) -> labelled
-results.
+"""Run a sweep: a declared grid of models trained, encoded and measured -> labelled results.
 
     dataset -> tasks (blocks of widths x repeats x sample sizes) -> train -> codes -> properties -> xarray.Dataset
 
@@ -88,8 +87,8 @@ def run(
         mesh: the devices to use: `auto` (all of this process), `none` (the first), or how many. On CPU the result is
             the same, bit for bit; docs/cluster.md says how far apart it may be on accelerators.
         group: the processes that run this together, each with this call and the same `out`; by default this one alone.
-        announce: told the cost before the sweep starts, unless everything is done already. It takes two epochs and a
-            few measurings to estimate.
+        announce: called with the cost before the sweep starts, unless everything is done already. It takes two epochs
+            and a few measurings to estimate.
         callback: called after every epoch and every measuring of every task, from the threads that work on them.
         stop: set it to stop after the epochs under way; what is done is saved.
 

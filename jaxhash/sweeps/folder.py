@@ -1,4 +1,4 @@
-"""The folder of a sweep: what it holds, whose it is, and how a trained model is taken out of it.
+"""Run folder of a sweep: its configuration and tasks, and `load` of a trained model.
 
     runs/x/config.json    the sweep's configuration, how it was cut into tasks, digest of the data, versions
     runs/x/tasks/<name>/  a finished task, or a snapshot of one: its models (Orbax) and their ten numbers

@@ -1,4 +1,4 @@
-"""What a sweep is asked to do: the grid of models, what they learn from, and when they are looked at."""
+"""Configuration of a sweep (`SweepConfig`): grid of models, their data, the epochs after which they are measured."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""The encoding properties of the code of each layer, and of the first k layers, of every model of a sweep."""
+"""Codes of single layers, and of the first k layers, of every model of a sweep: their encoding properties."""
 
 import itertools
 import threading

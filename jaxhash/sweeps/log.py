@@ -1,4 +1,4 @@
-"""Event log of a sweep, `log.jsonl` beside its results (see `storage/event_log.py`), and how it is read.
+"""Event log of a sweep, `log.jsonl` beside its results: what is written, and how it is read.
 
 Of several processes each writes its own: process 1 `log-1.jsonl`, and so on; what is measured is in `log.jsonl` too.
 Events are
@@ -40,14 +40,14 @@ def opened(
     processes: int = 1,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Callback]:
-    """Log what the callback given out is told, and how it ends.
+    """Log what the callback given out gets, and how it ends.
 
     Args:
         out: folder of the run.
         config: the grid.
         tasks: all of it, done or not.
         examples: in the training set.
-        callback: told all that is logged, afterwards.
+        callback: called with all that is logged, afterwards.
         process: which one this is, from 0.
         processes: how many work on the sweep together.
         clock: seconds since any moment.

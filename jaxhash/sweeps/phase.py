@@ -1,4 +1,4 @@
-"""The activation hash phase chart: which regime a model's codes are in, by its size, training time and sample size.
+"""Phase chart: the regime of a model's codes by its size, training time and sample size.
 
 He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2101.05490), section 5, draw the chart by eye:
 under-expressive (high redundancy, poor categorisation), critically-expressive (both change fast),

@@ -1,4 +1,4 @@
-"""What the study ran on each dataset: the defaults of the sweeps by `--dataset`.
+"""Presets of the study by dataset: widths, repeats and recipe, the defaults of `--dataset`.
 
 He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2101.05490) and the authors' scripts
 (LeavesLei/activation-code), which say more than the paper: the networks for Adult, IMDB and SVHN have no batch norm

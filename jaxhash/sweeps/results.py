@@ -1,4 +1,4 @@
-"""The results of a sweep: put together from its finished tasks, labelled, saved."""
+"""Results of a sweep as an `xarray.Dataset`: put together from its finished tasks, labelled, saved."""
 
 import json
 from pathlib import Path

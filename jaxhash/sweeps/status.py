@@ -1,4 +1,4 @@
-"""How a run stands, from its folder alone: `jaxhash status`.
+"""Status of a run, from its folder alone: `jaxhash status`.
 
 Nothing is changed there, and a process that works in it is not disturbed.
 """

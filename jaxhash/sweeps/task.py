@@ -1,4 +1,4 @@
-"""One task of a sweep: taken up where it stands, trained to the next snapshot, evaluated, measured, saved."""
+"""Task of a sweep: resumed where it stands, trained to the next snapshot, evaluated, measured, saved."""
 
 import itertools
 import threading
@@ -29,7 +29,7 @@ class Interrupted(Exception):
 
 
 class Progress(NamedTuple):
-    """What a sweep tells while it runs."""
+    """What a sweep reports while it runs."""
 
     task: Task
     epoch: int
@@ -112,7 +112,7 @@ def work(sweep: Sweep, task: Task, programs: Programs, data: OnDevice) -> None:
 
 
 def _told(sweep: Sweep, task: Task, epoch: int) -> bool:
-    """Whether a snapshot is saved; the callback is told then what was measured."""
+    """Whether a snapshot is saved; the callback gets what was measured then."""
     path = folder_of(sweep, task, epoch)
     if not path.exists():
         return False

@@ -1,4 +1,4 @@
-"""The log of a sweep as TensorBoard scalars, for those who watch runs there: `jaxhash status runs/x --tensorboard DIR`.
+"""TensorBoard scalars of a sweep's log: `jaxhash status runs/x --tensorboard DIR`.
 
 Needs `pip install "jaxhash[tensorboard]"` (tensorboardX); nothing else does.
 """

@@ -1,4 +1,4 @@
-"""Named variants of a sweep: each is a sweep of its own in a sub-folder, and their results are put side by side.
+"""Variants of a sweep by name: each is a sweep in its own sub-folder, and the results stand in one dataset.
 
 runs/x/<variant>/                  the folder of one sweep (`runs`), by which the whole is resumable
 runs/x/results.nc, results.csv     all of them, joined along a dimension of their own

@@ -1,4 +1,4 @@
-"""Trains a convolutional network as the study's authors do: Adam, step decay, L2 on kernels, images moved at random.
+"""Training of convolutional networks: Adam with a learning-rate schedule, L2 on kernels, randomly moved images.
 
 Recipe: He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2101.05490), CNNs on CIFAR-10; batch size and
 number of epochs are not stated there.

@@ -1,4 +1,4 @@
-"""Loss, accuracy and packed neural codes of all models of a block, streamed over the examples."""
+"""Evaluation of models: loss, accuracy and packed neural codes of all models of a block, streamed over the examples."""
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Trains all models of a block at once, as the study's authors train one: Adam, step decay, L2, early stop.
+"""Training of MLPs, all of a block at once: Adam, learning-rate schedule (step decay), L2, dropout, early stop.
 
 Recipe: He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2101.05490) and the authors' code.
 """

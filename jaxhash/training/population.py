@@ -1,4 +1,4 @@
-"""Many models of different widths as one pytree.
+"""Population: many MLPs of different widths as one pytree, trained together.
 
 The first hidden layers of all models of a block stand side by side as one wide layer, so that the costly product
 (features x units) is a single matrix product without a padded row. What follows is small: it is laid out

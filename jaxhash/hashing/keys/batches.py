@@ -1,4 +1,4 @@
-"""Any number of keys of any length -> batches of few shapes, so that new sizes are not compiled again."""
+"""Batches of keys, padded to few shapes, so that a new number or length of keys seldom compiles again."""
 
 from collections.abc import Iterable, Iterator
 

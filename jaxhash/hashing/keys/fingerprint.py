@@ -1,12 +1,12 @@
-"""Keys of any length -> 64 bits each, in 32-bit integer arithmetic that is the same on every device.
+"""Fingerprint of a key: 64 bits, in 32-bit integer arithmetic that is the same on every device.
 
-A key is read as little-endian 32-bit characters w_0, w_1, ..., zero-padded. Each of two lanes is
+A key is read as little-endian 32-bit characters w_0, w_1, ..., zero-padded. Each of its two halves is
 
     mix(sum_i mix(w_i * a_i) ^ mix(length + b)),   sums and products modulo 2^32,
 
 where the odd multipliers a_i and the offset b are drawn from the seed. As mix(0) = 0, padding adds nothing: the
 fingerprint does not depend on how wide the array is that a key stands in. Two keys that differ in one w_i, or only in
-length, always differ; any others share a fingerprint with probability about 2^-64, which `separation.py` tells.
+length, always differ; any others share a fingerprint with probability about 2^-64, which `separation.py` finds.
 """
 
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jaxhash.hashing.keys.tokens import Tokens
 BYTES_PER_WORD = 4
 # Fractional bits of the golden ratio and of pi: nothing up the sleeve.
 _GOLDEN = 0x9E3779B9
-_LANES = (0x243F6A88, 0x85A308D3)
+_HALVES = (0x243F6A88, 0x85A308D3)
 
 
 def fingerprint(tokens: Tokens, seed: UInt32[Array, ""]) -> UInt32[Array, "n 2"]:
@@ -41,13 +41,13 @@ def fingerprint(tokens: Tokens, seed: UInt32[Array, ""]) -> UInt32[Array, "n 2"]
     words = words & (jnp.uint32(0xFFFFFFFF) >> unread >> unread)
     place = jnp.arange(1, num_words + 1, dtype=jnp.uint32) * jnp.uint32(_GOLDEN)
 
-    def lane(constant: int) -> Array:
+    def half(constant: int) -> Array:
         start = mix(seed ^ jnp.uint32(constant))
         multipliers = mix(place + start) | jnp.uint32(1)
         total = mix(words * multipliers).sum(1, dtype=jnp.uint32)
         return mix(total ^ mix(lengths + start))
 
-    return jnp.stack([lane(constant) for constant in _LANES], 1)
+    return jnp.stack([half(constant) for constant in _HALVES], 1)
 
 
 def mix(x: UInt32[Array, "*shape"]) -> UInt32[Array, "*shape"]:

@@ -5,7 +5,7 @@ A key is a byte string, and a file of keys holds one a line:
     line ends       `\\n` or `\\r\\n`, not part of the key; any other `\\r` is. The last line may end without one.
     empty line      the empty key, so that line i of a file and of what is made from it always belong together
     any other byte  kept as it is: NULs, bytes that are not UTF-8, a byte-order mark, spaces at either end
-    gzip            told by content: a file that begins with 1f 8b 08 is unpacked
+    gzip            seen by its content: a file that begins with 1f 8b 08 is unpacked
 """
 
 import gzip

@@ -1,4 +1,4 @@
-"""Python's own `hash` of strings, on whole arrays and with a salt of one's choice.
+"""Python's own `hash` of strings (SipHash-1-3), on whole arrays and with a salt of one's choice.
 
 CPython hashes `str` and `bytes` by SipHash-1-3 (Aumasson and Bernstein, "SipHash: a fast short-input PRF", 2012;
 one round a word, three at the end; the default since 3.11, Python/pyhash.c) under a secret of 128 bits, which it draws

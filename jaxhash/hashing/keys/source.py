@@ -75,12 +75,12 @@ KeySource = KeyList | KeyFile
 
 
 @contextmanager
-def spooled(stream: ByteStream, tell: Callable[[int], None] = lambda copied: None) -> Iterator[KeyFile]:
+def spooled(stream: ByteStream, callback: Callable[[int], None] = lambda copied: None) -> Iterator[KeyFile]:
     """What a stream holds as a file, which can be read more than once; gone at the end.
 
     Args:
         stream: read to its end.
-        tell: called now and then with how many bytes have been copied.
+        callback: called now and then with how many bytes have been copied.
 
     Raises:
         OSError: if there is no room for it where temporary files are (`TMPDIR`).
@@ -88,6 +88,6 @@ def spooled(stream: ByteStream, tell: Callable[[int], None] = lambda copied: Non
     with tempfile.NamedTemporaryFile(prefix="jaxhash-keys-") as file:
         while block := stream.read(BLOCK_BYTES):
             file.write(block)
-            tell(file.tell())
+            callback(file.tell())
         file.flush()
         yield KeyFile(Path(file.name), name_of(stream))

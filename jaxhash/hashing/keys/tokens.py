@@ -26,7 +26,7 @@ class Tokens(NamedTuple):
     characters: UInt8[Array | np.ndarray, "n length"]
     """The bytes of each key, 0 after its end."""
     lengths: Int32[Array | np.ndarray, " n"]
-    """Bytes in each key; tells "a" from "a\\0"."""
+    """Bytes in each key; "a" and "a\\0" differ in it."""
 
 
 def listed_keys(keys: Iterable[Any]) -> Sequence[Any]:

@@ -1,4 +1,4 @@
-"""Buckets: a key set cut by the first word of the fingerprint, and how the bucket of a key is found again.
+"""Buckets of a key set: ranges of the first word of the fingerprint, and how the bucket of a key is found again.
 
 A bucket is a range of that word, cut so that each holds the same number of keys: bucket i takes the fingerprints from
 its threshold up to the next one's. A hasher has max(keys, bins) slots, and slot % bins is the bin; each bucket has

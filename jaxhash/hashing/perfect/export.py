@@ -1,4 +1,4 @@
-"""A hash function as one file that runs without this package: StableHLO with the weights inside, by `jax.export`.
+"""Export of a hash function as one file that needs only JAX and NumPy: StableHLO with the weights inside.
 
 The file is a zip of three:
 

@@ -225,7 +225,7 @@ def _learn(
 
 
 def _slots(
-    hasher: Hasher, source: KeySource, entries: int, tell: Callable[[int], None]
+    hasher: Hasher, source: KeySource, entries: int, callback: Callable[[int], None]
 ) -> tuple[Int32[np.ndarray, " entries"], tuple[bytes, ...]]:
     """The slot of every key, and some of the keys.
 
@@ -242,7 +242,7 @@ def _slots(
         slots[start:done] = np.asarray(hasher(flat))
         some = range(-start % step, done - start, step)
         examples += [key_of(flat, i) for i in some if flat.lengths[i] <= MAX_EXAMPLE_BYTES]
-        tell(done)
+        callback(done)
     if done != entries:
         raise OSError(f"{source.name}: changed while it was read; fit again")
     return slots, tuple(examples[:EXAMPLES])

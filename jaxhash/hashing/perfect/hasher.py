@@ -1,4 +1,4 @@
-"""The finished hash function: keys in, bins out; saved, loaded and checked.
+"""Hasher, a finished hash function: keys in, bins out; saved, loaded and checked.
 
 A key's bin depends on the key alone: on its fingerprint (`fingerprint.py`) and on integer weights and sums. No float is
 compared anywhere, equal logits go to the first bin, so the bin is the same in any batch, process and device.

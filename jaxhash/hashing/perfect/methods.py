@@ -1,4 +1,4 @@
-"""Table of the methods by which a policy is found: a method is one file, and one line here.
+"""Methods of a perfect hash, one table: a method is one file, and one line here.
 
 sharded       a trained policy for every 32 keys
 seeds         a few 16-bit seeds for every 40 keys, found by search

@@ -1,4 +1,4 @@
-"""Prototypes method: one network for all keys, hidden layers as drawn, and a learned prototype a slot.
+"""Prototypes method: one network for all keys, with random hidden layers and a learned prototype for each slot.
 
 The network of "Neural Hash Functions" (A. Museth, CS285), Figure 6, two hidden layers of 300 and a logit a slot. Here
 the inputs are the 64 bits of a key's fingerprint as signs, hidden units are signs of sums, weights are small integers.

@@ -1,4 +1,4 @@
-"""Fingerprints that tell all keys of a key set apart: 8 bytes a key are all that learning needs of them."""
+"""Separation of keys: fingerprints that are all different, 8 bytes a key, and duplicate keys found."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -35,7 +35,7 @@ class Separation(NamedTuple):
 
 
 def separate(
-    source: KeySource, seed: int, drop_duplicates: bool = False, tell: Callable[[int], None] = lambda entries: None
+    source: KeySource, seed: int, drop_duplicates: bool = False, callback: Callable[[int], None] = lambda entries: None
 ) -> Separation:
     """The first seed from `seed` on that gives different keys different fingerprints, and these.
 
@@ -46,7 +46,7 @@ def separate(
         source: of the keys.
         seed: of the fingerprint, a 32-bit word.
         drop_duplicates: whether keys may repeat.
-        tell: called now and then with how many keys have been read.
+        callback: called now and then with how many keys have been read.
 
     Raises:
         Repeated: (a ValueError) if keys repeat and may not.
@@ -60,14 +60,14 @@ def separate(
             parts.append(numbers)
             entries += len(numbers)
             _check_number(source, entries)
-            tell(entries)
+            callback(entries)
         ordered = np.concatenate(parts) if parts else np.empty(0, np.uint64)
         del parts
         ordered.sort()
         first = np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)]
         if first.all():
             return Separation(tried, ordered, entries)
-        if _are_repeats(source, tried, np.unique(ordered[~first]), entries, drop_duplicates, tell):
+        if _are_repeats(source, tried, np.unique(ordered[~first]), entries, drop_duplicates, callback):
             return Separation(tried, ordered[first], entries)
     raise ValueError(f"{SEEDS} seeds from {seed} on all give two of the keys the same fingerprint; give other keys")
 
@@ -111,7 +111,7 @@ def _are_repeats(
     shared: UInt64[np.ndarray, " shared"],
     entries: int,
     drop_duplicates: bool,
-    tell: Callable[[int], None],
+    callback: Callable[[int], None],
 ) -> bool:
     """Whether keys that share a fingerprint are the same.
 
@@ -128,7 +128,7 @@ def _are_repeats(
                 repeats += 1
                 example = example or (key, source.places(before, place))
         start += len(numbers)
-        tell(start)
+        callback(start)
     if example is not None and not drop_duplicates:
         raise Repeated(source.name, repeats, entries, *example)
     return len(where) == len(shared)

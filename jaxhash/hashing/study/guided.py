@@ -1,4 +1,4 @@
-"""Shown good actions: colliding keys are told an empty bin to choose, and learn it by cross-entropy.
+"""Guided learning: keys that collide are shown an empty bin, and learn it by cross-entropy.
 
 The study's own suggestion (A. Museth, "Neural Hash Functions", CS285: in training the network may be given actions
 known to bring good rewards), beside REINFORCE on a fixed batch of keys. Among the empty bins a key is shown the one

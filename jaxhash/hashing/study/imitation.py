@@ -1,4 +1,4 @@
-"""Supervised imitation of a given hash function: the network is told the right bin of every key it sees.
+"""Imitation of a given hash function: supervised learning of the right bin of every key.
 
 The study's first experiment (A. Museth, "Neural Hash Functions", CS285, figure 1) imitates Python's `hash` modulo
 1,000, which is SipHash under a salt (`python_hash.py`): a function made to look random, so that there is nothing to

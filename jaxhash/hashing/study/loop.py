@@ -1,4 +1,4 @@
-"""What the learners share: the loop over iterations, and what is noted of each.
+"""Training loop of the learners: iterations as one `scan`, the history that is recorded, and training over seeds.
 
 A learner is `make_train(config) -> train(key, ...) -> (state, history)`: `train` is pure, one program for the whole
 training, to be jitted and vmapped over seeds (`train_seeds`).

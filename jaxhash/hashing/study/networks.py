@@ -1,4 +1,4 @@
-"""The networks of the learners: what reads a key (one-hot positions, or character embeddings), then a plain MLP.
+"""Policy and value networks of the learners: an MLP that reads one-hot characters or character embeddings of a key.
 
 The study (A. Museth, "Neural Hash Functions", CS285) lets a policy read the characters of a word and choose a bin:
 one-hot positions and two hidden layers of 300 are its policy. Character embeddings stand in its future work.

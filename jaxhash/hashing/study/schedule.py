@@ -1,4 +1,4 @@
-"""How keys come to the iterations of a learner."""
+"""Key schedule: which keys an iteration of a learner sees, other ones each time or the same again."""
 
 from collections.abc import Callable
 

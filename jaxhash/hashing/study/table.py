@@ -1,4 +1,4 @@
-"""The hash table: which bins are occupied, the study's rewards, collisions and what chance would give.
+"""Hash table of the study: bins, the reward of a bin, collisions, and what chance would give.
 
 Keys arrive one after another. A key that falls into an empty bin earns +10 and occupies it, a key that falls into an
 occupied bin earns -10 (A. Museth, "Neural Hash Functions", CS285). A bin outside 0 ... num_bins - 1 is no bin: its
