@@ -3,9 +3,10 @@
 import fcntl
 import os
 import shutil
+import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,38 @@ from jaxhash.training.mlp import TrainConfig
 one_thread_a_worker()
 # Oracles are float32: on a GPU, products would otherwise be TF32's.
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+started: list[subprocess.Popen] = []
+"""Processes that the tests started, and that may still run."""
+_start = subprocess.Popen.__init__
+
+
+def _noted_start(process: subprocess.Popen, *arguments: object, **options: object) -> None:
+    _start(process, *arguments, **options)
+    started.append(process)
+
+
+subprocess.Popen.__init__ = _noted_start  # type: ignore[method-assign, assignment]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """A test that fails or is interrupted leaves no process behind."""
+    end_processes()
+    return (yield)
+
+
+def end_processes() -> None:
+    """Kill the processes that the tests started and that still run."""
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+    started.clear()
 
 
 @dataclass(frozen=True)

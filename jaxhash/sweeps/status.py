@@ -71,7 +71,7 @@ def status(out: Path) -> Status:
     trained = sum(log.models_of(task) * epoch for task, epoch in reached.items())
     this, finished = logs[0], (out / runs.RESULTS).exists()
     # The last epoch that each process has logged.
-    latest = [of_epochs[-1] for log in logs if (of_epochs := [e for e in log if e["event"] == "epoch"])]
+    latest = [of_epochs[-1] for said in logs if (of_epochs := [e for e in said if e["event"] == "epoch"])]
     last: dict[str, Any] = max(latest, key=lambda e: str(e["time"]), default={})
     speed = sum(e.get("model_steps_per_second") or 0.0 for e in latest) or None
     left = None
@@ -91,7 +91,7 @@ def status(out: Path) -> Status:
         loss=last.get("loss_mean"),
         model_steps_per_second=speed,
         seconds_left=left,
-        last_sign=max((log[-1]["time"] for log in logs if log), default=None),
+        last_sign=max((said[-1]["time"] for said in logs if said), default=None),
         finished=finished,
     )
 
@@ -124,5 +124,5 @@ def _reached(out: Path, task: Task, done: list[int | None], epochs: int, logs: l
     if done and done[-1] in (None, epochs):
         return epochs
     kept = saves.steps(out / runs.PARTIAL / task.name)
-    logged = [e["epoch"] for log in logs for e in log if e.get("task") == task.name and "epoch" in e]
+    logged = [e["epoch"] for said in logs for e in said if e.get("task") == task.name and "epoch" in e]
     return min(max([0, *kept, *logged, *(epoch for epoch in done if epoch is not None)]), epochs)
