@@ -21,7 +21,7 @@ from bench import harness
 from bench.data import mnist
 from jaxhash.codes import pack
 from jaxhash.codes.distinct import num_distinct
-from jaxhash.codes.lloyd import _lloyd, _tiles, draws, seed
+from jaxhash.codes.lloyd import CODES_AT_A_TIME, _lloyd, draws, seed, tiles_of
 from jaxhash.codes.logistic import _fit
 from jaxhash.codes.neighbours import knn_words
 from jaxhash.runtime.devices import SOON_COMPILED
@@ -77,15 +77,15 @@ def _programs(x: np.ndarray, y: np.ndarray, part: int) -> dict[str, Program]:
     words, of_class = pack(jnp.asarray(bits)), jnp.asarray(labels, jnp.int32)
     queries = words[: len(words) // 5]
     largest = int(np.bincount(labels).max())
-    drawn = draws(jax.random.key(0), CLASSES, 10, len(words))
+    drawn, tiles = draws(jax.random.key(0), CLASSES, 10, len(words)), tiles_of(words, CODES_AT_A_TIME)
     return {
         "a training epoch": _epoch(x, y),
         "distinct codes": Program(num_distinct, (words,), {}),
         "K-Means, draws": Program(draws, (jax.random.key(0),), {"k": CLASSES, "restarts": 10, "count": len(words)}),
-        "K-Means, seeding": Program(seed, (drawn, words, len(words)), {}),
+        "K-Means, seeding": Program(seed, (drawn, tiles, len(words)), {}),
         "K-Means, Lloyd": Program(
             _lloyd,
-            (seed(drawn, words, len(words)), _tiles(words), len(words), jnp.float32(1e-4)),
+            (seed(drawn, tiles, len(words)), tiles, len(words), jnp.float32(1e-4)),
             {"k": CLASSES, "max_iterations": 300},
         ),
         "9-NN": Program(knn_words, (words, of_class, queries), {"k": 9, "num_classes": CLASSES}),

@@ -179,14 +179,21 @@ def first_repeated(words: UInt32[Array, "n words"], count: Int[Array, ""] | int)
     return jnp.where(jnp.arange(words.shape[0])[:, None] < count, words, words[0])
 
 
+@jax.jit
 def varying_bits(*words: UInt32[Array, "_ words"]) -> UInt32[Array, " words"]:
     """The array-level core of `varying`."""
-    every = [jax.lax.reduce(w, jnp.uint32(0xFFFFFFFF), jax.lax.bitwise_and, (0,)) for w in words]
-    some = [jax.lax.reduce(w, jnp.uint32(0), jax.lax.bitwise_or, (0,)) for w in words]
-    mask_every, mask_some = every[0], some[0]
-    for e, s in zip(every[1:], some[1:], strict=True):
-        mask_every, mask_some = mask_every & e, mask_some | s
-    return mask_some & ~mask_every
+    mask = jnp.zeros(words[0].shape[1], jnp.uint32)
+    there = [some for some in words if len(some)]
+    for some in there:
+        mask |= jax.lax.reduce(some ^ there[0][0], jnp.uint32(0), jax.lax.bitwise_or, (0,))
+    return mask
+
+
+@jax.jit
+def without_constant(*words: UInt32[Array, "_ words"]) -> tuple[UInt32[Array, "_ words"], ...]:
+    """The words of all arguments with those bits 0 that are the same in all codes of all arguments together."""
+    mask = varying_bits(*words)
+    return tuple(some & mask for some in words)
 
 
 _fingerprints = jax.jit(lambda words: fingerprint(words, 0))

@@ -128,7 +128,6 @@ def kmeans(
         centroids = means
 
 
-@partial(jax.jit, static_argnames=("num_classes", "assignment"))
 def cluster_accuracy(
     clusters: Int[Array, " n"],
     labels: Int[Array, " n"],
@@ -148,14 +147,8 @@ def cluster_accuracy(
             may share one, so it can come out higher.
         count: only the first so many examples count; all by default.
     """
-    n = clusters.shape[0]
-    counts = 1 if count is None else (jnp.arange(n) < count).astype(jnp.int32)
-    pairs = jnp.zeros((num_classes, num_classes), jnp.int32).at[clusters, labels].add(counts)
-    if assignment == "greedy":
-        hits = pairs.max(1).sum()
-    else:
-        hits = pairs[optax.assignment.hungarian_algorithm(-pairs.astype(jnp.float32))].sum()
-    return hits / (n if count is None else count)
+    counted = clusters.shape[0] if count is None else count
+    return _share_of_hits(_table(clusters, labels, counted, num_classes), counted, assignment)
 
 
 def k_majority(
@@ -187,9 +180,28 @@ def k_majority(
         ValueError: if k is not in 1 ... min(n, sample), or restarts or max_passes is less than 1.
     """
     some, key = _sample(key, codes, k, min(restarts, max_passes), sample)
-    seeds = pack(seed(draws(key, k, restarts, some.n), some.words, some.n) > 0)
+    seeds = pack(seed(draws(key, k, restarts, some.n), some.words[None], some.n) > 0)
     raced = [_majorities(some, np.asarray(centres), max_passes, None) for centres in seeds]
     return _majorities(codes, min(raced, key=lambda result: result.cost).centres, max_passes, callback)
+
+
+@partial(jax.jit, static_argnames="num_classes")
+def _table(
+    clusters: Int[Array, " n"], labels: Int[Array, " n"], count: Int[Array, ""] | int, num_classes: int
+) -> Int32[Array, "clusters classes"]:
+    """How many of the first `count` examples are in each cluster and of each class."""
+    counts = (jnp.arange(clusters.shape[0]) < count).astype(jnp.int32)
+    return jnp.zeros((num_classes, num_classes), jnp.int32).at[clusters, labels].add(counts)
+
+
+@partial(jax.jit, static_argnames="assignment")
+def _share_of_hits(
+    pairs: Int32[Array, "clusters classes"], count: Int[Array, ""] | int, assignment: str
+) -> Float[Array, ""]:
+    """`cluster_accuracy` of a table: the program that assigns is one for every number of examples."""
+    if assignment == "greedy":
+        return pairs.max(1).sum() / count
+    return pairs[optax.assignment.hungarian_algorithm(-pairs.astype(jnp.float32))].sum() / count
 
 
 def _majorities(

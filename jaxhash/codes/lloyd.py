@@ -24,8 +24,10 @@ HIGHEST = jax.lax.Precision.HIGHEST
 RACE = 15
 # Scores of 100 centroids for so many codes (1.6 MB) stay in a core's cache.
 CODES_AT_A_TIME = 4096
+FEW_CODES = 512
+"""Up to `CODES_AT_A_TIME` codes are looked at so many at a time."""
 TILES_AT_A_TIME = 16
-"""Of more codes than one tile the number of tiles is a multiple of it: one program serves many numbers of codes."""
+"""There are a multiple of so many tiles, most of them empty at times: one program serves many numbers of codes."""
 
 
 class KMeansResult(NamedTuple):
@@ -56,7 +58,7 @@ def kmeans_words(
     It stops when the centroids moved, in sum of squares, by at most `tolerance` times the mean variance of
     the bits that vary (scikit-learn's rule). A cluster that runs empty takes the code farthest from its centroid,
     the next empty one the second farthest, and so on. One program serves every count, which must be k or more; the
-    labels beyond it mean nothing. Beyond 4,096 codes, all but the seeding is one program for up to 65,536 of them.
+    labels beyond it mean nothing. The same programs serve all up to 4,096 codes, and others all up to 65,536.
 
     Cost: 4 * n * bits * k FLOPs an iteration and restart, `RACE` iterations of all restarts and the rest of one.
     Memory: the bits of 4,096 codes as float32, and `restarts` scores a code.
@@ -70,8 +72,9 @@ def kmeans_words(
     if restarts < 1 or max_iterations < 1:
         raise ValueError(f"restarts={restarts}, max_iterations={max_iterations}: both must be 1 or more")
     there = n if count is None else count
-    centroids = seed(draws(key, k, restarts, there), words, there)
-    found = _lloyd(centroids, _tiles(words), there, jnp.float32(tolerance), k=k, max_iterations=max_iterations)
+    tiles = tiles_of(words, CODES_AT_A_TIME if n > CODES_AT_A_TIME else FEW_CODES)
+    centroids = seed(draws(key, k, restarts, there), tiles, there)
+    found = _lloyd(centroids, tiles, there, jnp.float32(tolerance), k=k, max_iterations=max_iterations)
     return found._replace(labels=found.labels[:n])
 
 
@@ -95,16 +98,19 @@ def draws(key: Key[Array, ""], k: int, restarts: int, count: Int[Array, ""] | in
 
 
 @jax.jit
-def seed(drawn: Draws, words: UInt32[Array, "n words"], count: Int[Array, ""] | int) -> Float[Array, "restarts k bits"]:
+def seed(
+    drawn: Draws, tiles: UInt32[Array, "tiles size words"], count: Int[Array, ""] | int
+) -> Float[Array, "restarts k bits"]:
     """Greedy k-means++: of a few candidates drawn by squared distance, the one that lowers the sum most.
 
     Of bits, the squared Euclidean distance is the Hamming distance.
 
     Args:
         drawn: of `draws`, for k centres and so many restarts.
-        words: packed codes.
+        tiles: packed codes.
         count: codes beyond the first so many count as at distance 0 of everything, and so are never drawn.
     """
+    words = tiles.reshape(-1, tiles.shape[-1])
     n, restarts = words.shape[0], drawn.first.shape[0]
     inside = jnp.arange(n) < count
 
@@ -133,12 +139,12 @@ class _State(NamedTuple):
     iteration: Int[Array, ""]
 
 
-def _tiles(words: UInt32[Array, "n words"]) -> UInt32[Array, "tiles size words"]:
-    """Codes in tiles of one size; zeros stand for what is missing."""
+@partial(jax.jit, static_argnames="size")
+def tiles_of(words: UInt32[Array, "n words"], size: int) -> UInt32[Array, "tiles size words"]:
+    """Codes in tiles of `size`; zeros stand for what is missing."""
     n, num_words = words.shape
-    size = min(n, CODES_AT_A_TIME)
-    rows = size if n <= size else -(-n // (size * TILES_AT_A_TIME)) * size * TILES_AT_A_TIME
-    return jnp.pad(words, ((0, rows - n), (0, 0))).reshape(-1, size, num_words)
+    missing = -n % (size * TILES_AT_A_TIME)
+    return jnp.pad(words, ((0, missing), (0, 0))).reshape(-1, size, num_words)
 
 
 @partial(jax.jit, static_argnames=("k", "max_iterations"), compiler_options=SOON_COMPILED)

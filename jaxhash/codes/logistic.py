@@ -121,6 +121,16 @@ def predict(model: OneVsOne, words: UInt32[Array, "n words"]) -> Int[Array, " n"
     return jnp.where(model.present, score, -jnp.inf).argmax(1).astype(jnp.int32)
 
 
+class _Steps(NamedTuple):
+    """Where the conjugate gradients of all pairs stand."""
+
+    step: Int[Array, ""]
+    d: Float[Array, "pairs features"]
+    r: Float[Array, "pairs features"]
+    p: Float[Array, "pairs features"]
+    rz: Float[Array, " pairs"]
+
+
 _Carry = tuple[Array, Array, Array, Array, Array, Array]
 
 
@@ -194,24 +204,25 @@ def _newton(problem: _Problem, num_classes: int, count: Array) -> Float[Array, "
         def product(v: Array) -> Array:
             return problem.penalty * v + back(curvature * margins(v))
 
-        def go_on(carry: _Carry) -> Array:
-            step, _, r, *_ = carry
-            return (step < MAX_CG_STEPS) & (wanted & (_norm(r) > 0.1 * _norm(g))).any()
+        def go_on(carry: _Steps) -> Array:
+            return (carry.step < MAX_CG_STEPS) & busy(carry).any()
 
-        def improve(carry: _Carry) -> _Carry:
-            step, d, r, z, p, rz = carry
-            busy = wanted & (_norm(r) > 0.1 * _norm(g))
+        def busy(carry: _Steps) -> Array:
+            return wanted & (_norm(carry.r) > 0.1 * _norm(g))
+
+        def improve(carry: _Steps) -> _Steps:
+            go = busy(carry)
+            z = precondition(carry.r)
+            rz = jnp.where(go, (carry.r * z).sum(-1), carry.rz)
+            # In the first step p is 0, and becomes z.
+            p = jnp.where(go[:, None], z + (rz / jnp.maximum(carry.rz, 1e-30))[:, None] * carry.p, carry.p)
             hp = product(p)
-            alpha = jnp.where(busy, rz / jnp.maximum((p * hp).sum(-1), 1e-30), 0)[:, None]
-            d, r = d + alpha * p, r - alpha * hp
-            z = precondition(r)
-            new_rz = (r * z).sum(-1)
-            p = jnp.where(busy[:, None], z + (new_rz / jnp.maximum(rz, 1e-30))[:, None] * p, p)
-            return step + 1, d, r, z, p, jnp.where(busy, new_rz, rz)
+            alpha = jnp.where(go, rz / jnp.maximum((p * hp).sum(-1), 1e-30), 0)[:, None]
+            return _Steps(carry.step + 1, carry.d + alpha * p, carry.r - alpha * hp, p, rz)
 
-        z = precondition(-g)
-        start = (jnp.zeros((), jnp.int32), jnp.zeros_like(g), -g, z, z, (-g * z).sum(-1))
-        return jax.lax.while_loop(go_on, improve, start)[1]
+        zero = jnp.zeros_like(g)
+        start = _Steps(jnp.zeros((), jnp.int32), zero, -g, zero, jnp.ones(len(g)))
+        return jax.lax.while_loop(go_on, improve, start).d
 
     def open_pairs(g: Array) -> Array:
         return solvable & (jnp.abs(g).max(-1) > TOLERANCE * problem.strength * jnp.maximum(examples, 1))

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from jaxhash.codes.code import WORD, Code, unpack
-from jaxhash.codes.distinct import first_repeated, redundancy, varying
+from jaxhash.codes.distinct import first_repeated, redundancy, varying, without_constant
 from jaxhash.codes.files import Codes, check_alike, check_labels, chunks
 from jaxhash.codes.kmeans import cluster_accuracy, kmeans
 from jaxhash.codes.logistic import logistic
@@ -66,12 +66,13 @@ class CodedData:
         """Training and test codes without the bits that are constant over both together, as the authors drop them: the
         same words with those bits 0, which no distance can see; of longer codes `sampled_bits` of the others.
         """
-        mask = varying(self.counted, self.test)
         train, test = self.counted, self.test
         if isinstance(train, Code) and isinstance(test, Code) and train.num_bits <= self.sampled_bits:
-            return train.replace(words=train.words & mask), test.replace(words=test.words & mask)
+            words = without_constant(train.words, test.words)
+            return train.replace(words=words[0]), test.replace(words=words[1])
+        mask = varying(train, test)
         seed = int(jax.random.bits(jax.random.fold_in(self.key, 2)))
-        some = [sample_bits(codes, np.asarray(mask), self.sampled_bits, seed) for codes in (self.counted, self.test)]
+        some = [sample_bits(codes, np.asarray(mask), self.sampled_bits, seed) for codes in (train, test)]
         return some[0], some[1]
 
 

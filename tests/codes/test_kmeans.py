@@ -57,10 +57,9 @@ def test_codes_in_several_chunks(monkeypatch):
 
 
 def test_one_program_serves_many_numbers_of_codes(monkeypatch):
-    monkeypatch.setattr(module, "CODES_AT_A_TIME", 32)
     lloyd = chex.assert_max_traces(module._lloyd.__wrapped__, n=1)
     monkeypatch.setattr(module, "_lloyd", jax.jit(lloyd, static_argnames=("k", "max_iterations")))
-    for n in (33, 512):
+    for n in (7, 900):
         bits = np.arange(n)[:, None] % 4 == np.arange(4)
         assert kmeans(KEY, words_of(bits), 4, restarts=2).labels.shape == (n,)
 
