@@ -40,7 +40,7 @@ class Options:
     json: bool = False
     """Print one JSON object as the last line of standard output."""
     record: str | None = None
-    """Write the object to bench/results/BENCHMARK-RECORD.json too; the machine's name, as in cpu-epyc-2-cores."""
+    """Write the object to `<benchmark>-<record>.json` in bench/results too; a machine's name, as cpu-epyc-2-cores."""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Each model is trained twice: as it is, and with its weights moved, at the start 
 2^23 (a unit in the last place of a float32) or 2^11 (of TF32, in which NVIDIA's GPUs multiply by default), up or down
 at random. With
 `--split` the second time is on all devices of the process instead, as on accelerators: on CPU nothing may differ.
-docs/cluster.md has the figures, `BOUNDS` what a test holds them to (tests/test_mesh.py).
+docs/cluster.md has the figures, `BOUNDS` what a test holds them to (tests/sweeps/test_mesh.py).
 
     python -m bench.rounding                                                 # digits, about a minute on 2 cores
     python -m bench.rounding --dataset mnist --examples 10000 --widths 20 100 --repeats 2

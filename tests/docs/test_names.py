@@ -18,6 +18,9 @@ COMMAND = re.compile(
     r"(?:python -m (?:experiments|bench)\.\w+|jaxhash (?:fit|hash|info|export|status|sweep)\b)[^`#|\n]*"
 )
 
+PLACE = re.compile(r"(?<![\w./-])(?:jaxhash|experiments|bench|tests|docs)/[\w./-]*\w")
+DOTTED = re.compile(r"\bjaxhash(?:\.[A-Za-z]\w*)+")
+
 
 @cache
 def code() -> str:
@@ -30,6 +33,10 @@ def text_of(page: str) -> str:
 
 def in_code(name: str) -> bool:
     return re.search(rf"\b{re.escape(name)}\b", code()) is not None
+
+
+def is_there(path: str) -> bool:
+    return (ROOT / path).exists() or (ROOT / f"{path}.py").exists()
 
 
 def resolve(dotted: str) -> object:
@@ -63,7 +70,7 @@ def test_links_lead_to_files_and_headings(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_dotted_names_are_there(page):
-    for dotted in sorted(set(re.findall(r"\bjaxhash(?:\.[A-Za-z]\w*)+", text_of(page)))):
+    for dotted in sorted(set(DOTTED.findall(text_of(page)))):
         if not dotted.endswith((".git", ".hash")):
             resolve(dotted)
 
@@ -106,16 +113,21 @@ def test_names_in_backticks_are_in_the_code(page):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_files_are_there(page):
-    for path in sorted(
-        set(re.findall(r"(?<![\w./-])(?:jaxhash|experiments|bench|tests|docs)/[\w./-]*\w", text_of(page)))
-    ):
-        assert (ROOT / path).exists() or (ROOT / f"{path}.py").exists(), f"{page}: {path} is not there"
+    missing = [path for path in PLACE.findall(text_of(page)) if not is_there(path)]
+    assert not missing, f"{page}: {missing} are not there"
 
 
-@pytest.mark.parametrize(
-    "page", [*PAGES, *(str(path.relative_to(ROOT)) for path in PYTHON if path.parts[-2] != "docs")]
-)
-def test_python_files_are_named_as_they_are(page):
-    known = {path.name for path in PYTHON}
-    for name in sorted(set(re.findall(r"`(?:[\w.]+/)*(\w+\.py)`", (ROOT / page).read_text()))):
-        assert name in known, f"{page}: `{name}` is not there"
+def test_what_the_code_names_is_there():
+    """Modules and files in docstrings, comments and messages."""
+    wrong = []
+    for path in PYTHON:
+        text = path.read_text()
+        wrong += [(path.name, place) for place in PLACE.findall(text) if not is_there(place)]
+        known = {path.name for path in PYTHON} | {path.name for path in path.parent.iterdir()}
+        wrong += [(path.name, file) for file in re.findall(r"`(?:[\w.]+/)*(\w+\.py)`", text) if file not in known]
+        for dotted in set(DOTTED.findall(text)):
+            try:
+                resolve(dotted)
+            except (ImportError, AttributeError):
+                wrong.append((path.name, dotted))
+    assert not wrong
