@@ -32,6 +32,13 @@ def test_import_alone_loads_neither_jax_nor_numpy():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+def test_who_only_hashes_keys_does_not_wait_for_the_training_libraries():
+    heavy = ("flax", "optax", "sklearn", "pandas", "xarray", "matplotlib")
+    code = f"import sys, jaxhash; jaxhash.fit, jaxhash.load_hasher; print(*set({heavy}) & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
+
+
 PACKAGES = [
     module.name
     for module in pkgutil.walk_packages(jaxhash.__path__, "jaxhash.")

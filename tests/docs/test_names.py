@@ -39,6 +39,7 @@ def is_there(path: str) -> bool:
     return (ROOT / path).exists() or (ROOT / f"{path}.py").exists()
 
 
+@cache
 def resolve(dotted: str) -> object:
     """What a dotted name stands for; raises ImportError or AttributeError if it is nothing."""
     found: object = importlib.import_module(dotted.partition(".")[0])
