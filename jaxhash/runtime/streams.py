@@ -40,6 +40,18 @@ class Stream(IntEnum):
     """Which examples a repeat trains on, on the host."""
     AUGMENT = 9
     """Movements of images; then the step."""
+    INIT_CRITIC = 10
+    """Initial kernels of a learner's critics."""
+    KEYS = 11
+    """Which hash keys an iteration of a learner sees; then the iteration."""
+    HELD_OUT = 12
+    """Which hash keys are held out of a learner's training."""
+    HELD_OUT_KEYS = 13
+    """Which of these an iteration measures; then the iteration."""
+    DRAWS = 14
+    """Bins drawn from a learner's policy; then the iteration."""
+    REPLAY = 15
+    """Which of a learner's past placements it learns from; then the iteration."""
 
 
 def stream_key(key: Key[Array, ""], stream: Stream, *counters: Array | int) -> Key[Array, ""]:

@@ -30,7 +30,7 @@ def test_no_two_keys_of_a_repeat_are_the_same():
 
 def test_streams_have_numbers_of_their_own_and_keep_them():
     assert len({int(stream) for stream in Stream}) == len(Stream.__members__)
-    # Results of released runs depend on these.
+    # Results that were saved depend on these.
     assert (Stream.INIT, Stream.ORDER, Stream.DROPOUT, Stream.MEASURE) == (0, 1, 2, 3)
 
 

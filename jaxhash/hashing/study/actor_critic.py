@@ -20,6 +20,7 @@ from jaxhash.hashing.study.loop import Record, Report, check, iterate, measure
 from jaxhash.hashing.study.networks import NetworkConfig, Params, make_network, sample, take
 from jaxhash.hashing.study.reinforce import policy_gradient_loss
 from jaxhash.hashing.study.schedule import KEY_BATCHES, check_batches
+from jaxhash.runtime.streams import Stream, stream_key
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,14 @@ def make_train(
     def train(key: Key[Array, ""], tokens: Tokens) -> tuple[ActorCriticState, Record]:
         num_keys = tokens.characters.shape[0]
         check_batches(config.batches, num_keys, config.batch_size)
-        actor_key, critic_key, batch_key, loop_key = jax.random.split(key, 4)
         one = take(tokens, jnp.arange(1))
-        actor_params, critic_params = actor.init(actor_key, one), critic.init(critic_key, one)
+        actor_params = actor.init(stream_key(key, Stream.INIT), one)
+        critic_params = critic.init(stream_key(key, Stream.INIT_CRITIC), one)
 
-        def step(state: ActorCriticState, key: Array, iteration: Array) -> tuple[ActorCriticState, Record]:
-            batch = take(tokens, KEY_BATCHES[config.batches](batch_key, iteration, num_keys, config.batch_size))
-            bins = sample(key, actor.apply(state.actor, batch), 1)
+        def step(state: ActorCriticState, draw_key: Array, iteration: Array) -> tuple[ActorCriticState, Record]:
+            keys = stream_key(key, Stream.KEYS)
+            batch = take(tokens, KEY_BATCHES[config.batches](keys, iteration, num_keys, config.batch_size))
+            bins = sample(draw_key, actor.apply(state.actor, batch), 1)
             rewards = table.rewards(bins[0], config.num_bins)
 
             def fit(carry: tuple[Params, optax.OptState], _: None) -> tuple[tuple[Params, optax.OptState], Array]:
@@ -118,7 +120,7 @@ def make_train(
         state = ActorCriticState(
             actor_params, critic_params, actor_optimiser.init(actor_params), critic_optimiser.init(critic_params)
         )
-        return iterate(step, state, loop_key, config.iterations, report)
+        return iterate(step, state, stream_key(key, Stream.DRAWS), config.iterations, report)
 
     return train
 

@@ -20,6 +20,7 @@ from jaxhash.hashing.study import table
 from jaxhash.hashing.study.loop import Record, Report, check, iterate, measure
 from jaxhash.hashing.study.networks import NetworkConfig, Params, make_network, take
 from jaxhash.hashing.study.schedule import KEY_BATCHES, check_batches
+from jaxhash.runtime.streams import Stream, stream_key
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,7 @@ def make_train(
     def train(key: Key[Array, ""], tokens: Tokens) -> tuple[GuidedState, Record]:
         num_keys = tokens.characters.shape[0]
         check_batches("in_turn", num_keys, config.batch_size)
-        init_key, loop_key = jax.random.split(key)
-        params = network.init(init_key, take(tokens, jnp.arange(1)))
+        params = network.init(stream_key(key, Stream.INIT), take(tokens, jnp.arange(1)))
 
         def step(state: GuidedState, key: Array, iteration: Array) -> tuple[GuidedState, Record]:
             batch = take(tokens, KEY_BATCHES["in_turn"](key, iteration, num_keys, config.batch_size))
@@ -91,7 +91,9 @@ def make_train(
             bins = jnp.argmax(logits, -1)
             return state, measure(logits, bins[None], table.rewards(bins, config.num_bins)[None], losses[0])
 
-        return iterate(step, GuidedState(params, optimiser.init(params)), loop_key, config.iterations, report)
+        return iterate(
+            step, GuidedState(params, optimiser.init(params)), stream_key(key, Stream.KEYS), config.iterations, report
+        )
 
     return train
 

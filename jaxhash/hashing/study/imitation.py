@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, Int32, Key
 from jaxhash.hashing.keys.tokens import Tokens
 from jaxhash.hashing.study.loop import Report, check, iterate
 from jaxhash.hashing.study.networks import NetworkConfig, Params, make_network, take
+from jaxhash.runtime.streams import Stream, stream_key
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,11 @@ def make_train(
         n = tokens.characters.shape[0]
         if n <= config.held_out:
             raise ValueError(f"held_out={config.held_out} leaves none of the {n} keys to train on; hold out fewer")
-        init_key, split_key, loop_key = jax.random.split(key, 3)
-        params = network.init(init_key, take(tokens, jnp.arange(1)))
-        order = jax.random.permutation(split_key, n)
+        params = network.init(stream_key(key, Stream.INIT), take(tokens, jnp.arange(1)))
+        order = jax.random.permutation(stream_key(key, Stream.HELD_OUT), n)
 
-        def step(state: ImitateState, key: Array, iteration: Array) -> tuple[ImitateState, ImitateRecord]:
-            train_key, test_key = jax.random.split(key)
+        def step(state: ImitateState, train_key: Array, iteration: Array) -> tuple[ImitateState, ImitateRecord]:
+            test_key = stream_key(key, Stream.HELD_OUT_KEYS, iteration)
             some = order[jax.random.randint(train_key, (config.batch_size,), config.held_out, n)]
             others = order[jax.random.randint(test_key, (config.batch_size,), 0, config.held_out)]
 
@@ -94,6 +94,8 @@ def make_train(
             updates, optimiser_state = optimiser.update(gradient, state.optimiser)
             return ImitateState(optax.apply_updates(state.params, updates), optimiser_state), record
 
-        return iterate(step, ImitateState(params, optimiser.init(params)), loop_key, config.iterations, report)
+        return iterate(
+            step, ImitateState(params, optimiser.init(params)), stream_key(key, Stream.KEYS), config.iterations, report
+        )
 
     return train

@@ -20,6 +20,7 @@ from jaxhash.hashing.study import table
 from jaxhash.hashing.study.loop import Record, Report, check, iterate, measure
 from jaxhash.hashing.study.networks import NetworkConfig, Params, entropy, log_probability, make_network, sample, take
 from jaxhash.hashing.study.schedule import KEY_BATCHES, check_batches
+from jaxhash.runtime.streams import Stream, stream_key
 
 
 class Tuning(NamedTuple):
@@ -95,16 +96,15 @@ def make_train_tuned(
         num_keys = tokens.characters.shape[0]
         check_batches(config.batches, num_keys, config.batch_size)
         optimiser = optax.adam(tuning.learning_rate)
-        init_key, batch_key, loop_key = jax.random.split(key, 3)
-        params = network.init(init_key, take(tokens, jnp.arange(1)))
+        params = network.init(stream_key(key, Stream.INIT), take(tokens, jnp.arange(1)))
 
-        def step(state: ReinforceState, key: Array, iteration: Array) -> tuple[ReinforceState, Record]:
-            index = KEY_BATCHES[config.batches](batch_key, iteration, num_keys, config.batch_size)
+        def step(state: ReinforceState, draw_key: Array, iteration: Array) -> tuple[ReinforceState, Record]:
+            index = KEY_BATCHES[config.batches](stream_key(key, Stream.KEYS), iteration, num_keys, config.batch_size)
             batch = take(tokens, index)
 
             def loss(params: Params) -> tuple[Array, Record]:
                 logits = network.apply(params, batch)
-                bins = sample(key, jax.lax.stop_gradient(logits), config.episodes)
+                bins = sample(draw_key, jax.lax.stop_gradient(logits), config.episodes)
                 value = policy_gradient_loss(logits, bins, advantage(bins, config.num_bins, config.credit, tuning))
                 value = value - tuning.entropy * entropy(logits).mean()
                 rewards = jax.vmap(table.rewards, (0, None))(bins, config.num_bins)
@@ -114,7 +114,13 @@ def make_train_tuned(
             updates, optimiser_state = optimiser.update(gradient, state.optimiser)
             return ReinforceState(optax.apply_updates(state.params, updates), optimiser_state), record
 
-        return iterate(step, ReinforceState(params, optimiser.init(params)), loop_key, config.iterations, report)
+        return iterate(
+            step,
+            ReinforceState(params, optimiser.init(params)),
+            stream_key(key, Stream.DRAWS),
+            config.iterations,
+            report,
+        )
 
     return train
 

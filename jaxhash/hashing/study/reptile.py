@@ -19,6 +19,7 @@ from jaxhash.hashing.study import table
 from jaxhash.hashing.study.guided import good_bins, imitation_loss
 from jaxhash.hashing.study.loop import Report, check, iterate
 from jaxhash.hashing.study.networks import NetworkConfig, Params, make_network, take
+from jaxhash.runtime.streams import Stream, stream_key
 
 
 @dataclass(frozen=True)
@@ -72,8 +73,7 @@ def make_train(
         num_keys = tokens.characters.shape[0]
         if num_keys < config.keys_per_task:
             raise ValueError(f"keys_per_task={config.keys_per_task} is more than the {num_keys} keys; give more keys")
-        init_key, loop_key = jax.random.split(key)
-        params = network.init(init_key, take(tokens, jnp.arange(1)))
+        params = network.init(stream_key(key, Stream.INIT), take(tokens, jnp.arange(1)))
 
         def adapt(params: Params, key: Array) -> tuple[Params, MetaRecord]:
             batch = take(tokens, jax.random.choice(key, num_keys, (config.keys_per_task,), replace=False))
@@ -87,7 +87,7 @@ def make_train(
             moved = jax.tree.map(lambda p, a: p + rate * (a.mean(0) - p), params, adapted)
             return moved, jax.tree.map(jnp.mean, records)
 
-        return iterate(step, params, loop_key, config.iterations, report)
+        return iterate(step, params, stream_key(key, Stream.KEYS), config.iterations, report)
 
     return train
 

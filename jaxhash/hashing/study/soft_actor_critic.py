@@ -20,6 +20,7 @@ from jaxhash.hashing.study import table
 from jaxhash.hashing.study.loop import Report, check, iterate, measure
 from jaxhash.hashing.study.networks import NetworkConfig, Params, entropy, make_network, sample, take
 from jaxhash.hashing.study.schedule import KEY_BATCHES, check_batches
+from jaxhash.runtime.streams import Stream, stream_key
 
 
 @dataclass(frozen=True)
@@ -135,18 +136,16 @@ def make_train(
     def train(key: Key[Array, ""], tokens: Tokens) -> tuple[SoftActorCriticState, SoftActorCriticRecord]:
         num_keys, batch = tokens.characters.shape[0], config.batch_size
         check_batches(config.batches, num_keys, batch)
-        actor_key, critic_key, batch_key, loop_key = jax.random.split(key, 4)
         one = take(tokens, jnp.arange(1))
-        critics = jax.vmap(network.init, (0, None))(jax.random.split(critic_key), one)
-        learned = Learned(network.init(actor_key, one), critics, jnp.zeros(()))
+        critics = jax.vmap(network.init, (0, None))(jax.random.split(stream_key(key, Stream.INIT_CRITIC)), one)
+        learned = Learned(network.init(stream_key(key, Stream.INIT), one), critics, jnp.zeros(()))
         room = jnp.zeros(config.replay * batch, jnp.int32)
         empty = Transitions(room, room, room.astype(jnp.float32), room, room.astype(jnp.float32))
 
         def step(
-            state: SoftActorCriticState, key: Array, iteration: Array
+            state: SoftActorCriticState, draw_key: Array, iteration: Array
         ) -> tuple[SoftActorCriticState, SoftActorCriticRecord]:
-            draw_key, replay_key = jax.random.split(key)
-            index = KEY_BATCHES[config.batches](batch_key, iteration, num_keys, batch)
+            index = KEY_BATCHES[config.batches](stream_key(key, Stream.KEYS), iteration, num_keys, batch)
             logits = network.apply(state.learned.actor, take(tokens, index))
             bins = sample(draw_key, logits, 1)
             rewards = table.rewards(bins[0], config.num_bins)
@@ -171,13 +170,14 @@ def make_train(
                 return (learned, target_critics, optimiser_state), loss
 
             carry = (state.learned, state.target_critics, state.optimiser)
-            carry, loss = jax.lax.scan(update, carry, jax.random.split(replay_key, config.updates))
+            replay_keys = jax.random.split(stream_key(key, Stream.REPLAY, iteration), config.updates)
+            carry, loss = jax.lax.scan(update, carry, replay_keys)
             record = measure(logits, bins, rewards[None], loss[-1])
             temperature = jnp.exp(state.learned.log_temperature)
             return SoftActorCriticState(*carry, replay), SoftActorCriticRecord(*record, temperature)
 
         state = SoftActorCriticState(learned, critics, optimiser.init(learned), empty)
-        return iterate(step, state, loop_key, config.iterations, report)
+        return iterate(step, state, stream_key(key, Stream.DRAWS), config.iterations, report)
 
     return train
 

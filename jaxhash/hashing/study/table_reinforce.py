@@ -23,6 +23,7 @@ from jaxhash.hashing.study import table
 from jaxhash.hashing.study.loop import Report, check, iterate
 from jaxhash.hashing.study.networks import NetworkConfig, Params, TablePolicy, entropy, sample, take
 from jaxhash.hashing.study.schedule import KEY_BATCHES, check_batches
+from jaxhash.runtime.streams import Stream, stream_key
 
 
 @dataclass(frozen=True)
@@ -80,13 +81,15 @@ def make_train(
     def train(key: Key[Array, ""], tokens: Tokens) -> tuple[TableReinforceState, TableRecord]:
         num_keys = tokens.characters.shape[0]
         check_batches(config.batches, num_keys, config.batch_size)
-        init_key, batch_key, loop_key = jax.random.split(key, 3)
-        params = policy.init(init_key, take(tokens, jnp.arange(1)), jnp.zeros((1, config.num_bins), bool))
+        empty = jnp.zeros((1, config.num_bins), bool)
+        params = policy.init(stream_key(key, Stream.INIT), take(tokens, jnp.arange(1)), empty)
 
-        def step(state: TableReinforceState, key: Array, iteration: Array) -> tuple[TableReinforceState, TableRecord]:
-            index = KEY_BATCHES[config.batches](batch_key, iteration, num_keys, config.batch_size)
+        def step(
+            state: TableReinforceState, draw_key: Array, iteration: Array
+        ) -> tuple[TableReinforceState, TableRecord]:
+            index = KEY_BATCHES[config.batches](stream_key(key, Stream.KEYS), iteration, num_keys, config.batch_size)
             batch = take(tokens, index)
-            bins = play(policy, state.params, key, batch, config.episodes)
+            bins = play(policy, state.params, draw_key, batch, config.episodes)
             occupied = jax.vmap(tables_before, (0, None))(bins, config.num_bins)
 
             def loss(params: Params) -> tuple[Array, Array]:
@@ -104,7 +107,13 @@ def make_train(
             updates, optimiser_state = optimiser.update(gradient, state.optimiser)
             return TableReinforceState(optax.apply_updates(state.params, updates), optimiser_state), record
 
-        return iterate(step, TableReinforceState(params, optimiser.init(params)), loop_key, config.iterations, report)
+        return iterate(
+            step,
+            TableReinforceState(params, optimiser.init(params)),
+            stream_key(key, Stream.DRAWS),
+            config.iterations,
+            report,
+        )
 
     return train
 

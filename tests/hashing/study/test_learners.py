@@ -73,7 +73,8 @@ def trained(name):
 def test_a_seed_alone_is_the_seed_among_others_and_the_same_again(name):
     module, config, data = LEARNERS[name]
     train = jax.jit(module.make_train(config), compiler_options=QUICKLY)
-    first, again = train(SEEDS[1], *data), train(SEEDS[1], *data)
+    with jax.debug_key_reuse(True):  # an error if two draws share a key
+        first, again = (train(jax.random.fold_in(jax.random.key(7), 1), *data) for _ in range(2))
     for one, other in zip(jax.tree.leaves(first), jax.tree.leaves(again), strict=True):
         np.testing.assert_array_equal(one, other)
     for one, others in zip(jax.tree.leaves(first), jax.tree.leaves(trained(name)), strict=True):
