@@ -4,7 +4,7 @@ Figure 2 of A. Museth, "Neural Hash Functions" (CS285): the policy gets better a
 more words fall into few bins. Two ways to credit a draw stand side by side: the return of the whole episode, as plain
 Policy Gradient has it, and the key's own reward less what the same key earned in seven other tables. Measured, 3
 seeds, 200 iterations (chance: 368 collisions): the first goes from 368 collisions to 817 +- 232, fullest bin 544 (one
-seed ends with all words in one bin, 999 collisions); the second stays at 369 +- 1. Neither nears a perfect hash.
+seed ends with all words in one bin, 999 collisions); the second stays at 369 +- 1. Neither is perfect by then.
 
     python -m experiments.hash_reinforce                          # 51 s on 2 cores
     python -m experiments.hash_reinforce --iterations 1000        # the study's longer run, about 4 min
