@@ -28,6 +28,11 @@ RESTARTS = 10
 SAMPLED_BITS = 4096
 """K-Means and logistic regression see all bits that vary, or a random sample of so many."""
 
+FEW_CODES = 4096
+WORDS_TOGETHER = 4
+"""The words of at most `FEW_CODES` training codes are filled up with zeros to a multiple of so many: compiling takes
+far longer than measuring them, and codes of up to 128 bits then share all programs."""
+
 Assignment = Literal["optimal", "greedy"]
 
 
@@ -174,10 +179,11 @@ def measure(
     check_labels(test, test_labels, "test")
     if num_classes is None:
         num_classes = int(max(np.max(train_labels), np.max(test_labels))) + 1
+    words = words_measured(train.n, train.num_words)
     data = CodedData(
-        train,
+        _filled(train, words),
         jnp.asarray(train_labels, jnp.int32),
-        test,
+        _filled(test, words),
         jnp.asarray(test_labels, jnp.int32),
         num_classes,
         jax.random.key(0) if key is None else key,
@@ -188,6 +194,15 @@ def measure(
     found: dict[str, Any] = {name: one.function(data) for name, one in properties.items()}
     there = jax.device_get(found)
     return {name: float(there[name]) for name in properties}
+
+
+def words_measured(n: int, num_words: int) -> int:
+    """Words of the codes that `measure` works on, given n training codes in memory of `num_words`.
+
+    >>> words_measured(1000, 1), words_measured(48_000, 1)
+    (4, 1)
+    """
+    return num_words if n > FEW_CODES else -(-num_words // WORDS_TOGETHER) * WORDS_TOGETHER
 
 
 def sample_bits(codes: Codes, mask: UInt32[np.ndarray, " words"], count: int, seed: int) -> Code:
@@ -210,3 +225,13 @@ def sample_bits(codes: Codes, mask: UInt32[np.ndarray, " words"], count: int, se
         packed = np.packbits(bits, axis=1, bitorder="little")
         sampled.view(np.uint8)[start : start + len(words), : packed.shape[1]] = packed
     return Code(jnp.asarray(sampled), len(chosen))
+
+
+def _filled(codes: Codes, num_words: int) -> Codes:
+    """Codes in memory with words of zeros after theirs; on the host, where that needs no program."""
+    if not isinstance(codes, Code) or codes.num_words == num_words:
+        return codes
+    words = np.pad(codes.rows(slice(None)), ((0, 0), (0, num_words - codes.num_words)))
+    # To where they were: a program is compiled again for arrays that were put nowhere.
+    there = codes.words.sharding if isinstance(codes.words, jax.Array) and codes.words.committed else None
+    return codes.replace(words=jax.device_put(words, there))

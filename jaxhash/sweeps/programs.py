@@ -12,6 +12,8 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxhash.codes import PROPERTIES, Code, measure, redundancy
+from jaxhash.codes.code import WORD
+from jaxhash.codes.properties import words_measured
 from jaxhash.runtime.devices import row
 from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.sweeps.folder import Task
@@ -119,7 +121,7 @@ def rows_to_measure(examples: int, n: int) -> int:
 def shape_to_measure(task: Task, i: int, m: int, n: int) -> tuple[int, int]:
     """Rows and words of the codes of model m in repeat i of a task: there is one measuring program for each shape."""
     rows = rows_to_measure(task.examples[i] if task.examples else n, n)
-    return rows, -(-task.block.units[m] * task.block.model.depth // 32)
+    return rows, words_measured(rows, -(-task.block.units[m] * task.block.model.depth // WORD))
 
 
 def measured(

@@ -1,5 +1,8 @@
 """The ten numbers of a trained model, worked out again from its codes by NumPy and scikit-learn."""
 
+import sys
+
+import chex
 import jax
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsOneClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
-from jaxhash.codes import PROPERTIES, Code, Property, kmeans, measure
+from jaxhash.codes import PROPERTIES, Code, Property, kmeans, measure, properties
 
 
 @pytest.mark.parametrize("width", [3, 20, 40])
@@ -79,3 +82,22 @@ def test_losses_and_accuracies_are_those_of_the_loaded_model(trained, width):
         log_likelihood = logits[np.arange(len(y)), y] - np.log(np.exp(logits).sum(1))
         np.testing.assert_allclose(found[f"{name}_loss"], -log_likelihood.mean(), rtol=1e-4)
         np.testing.assert_allclose(found[f"{name}_accuracy"], (logits.argmax(1) == y).mean(), atol=1e-3)
+
+
+def test_few_codes_of_different_lengths_share_their_programs(trained, monkeypatch):
+    """Their words are filled up to as many, which no property sees; where they lie does not matter."""
+    lloyd = sys.modules["jaxhash.codes.lloyd"]
+    once = chex.assert_max_traces(lloyd._lloyd.__wrapped__, n=1)
+    monkeypatch.setattr(lloyd, "_lloyd", jax.jit(once, static_argnames=("k", "max_iterations")))
+    y, test_y = trained.data.y_train, trained.data.y_test
+    some = {name: PROPERTIES[name] for name in ("train_kmeans_accuracy", "logistic_accuracy")}
+    found = {}
+    for width in (20, 40):
+        codes = [Code.of(bits) for bits in trained.bits(width)]
+        placed = [code.replace(words=jax.device_put(code.words, jax.devices()[0])) for code in codes]
+        found[width] = measure(codes[0], y, codes[1], test_y, properties=some)
+        assert measure(placed[0], y, placed[1], test_y, properties=some) == found[width]
+        assert all(properties._filled(code, 4).words.committed for code in placed)
+    monkeypatch.undo()
+    monkeypatch.setattr(properties, "words_measured", lambda n, num_words: num_words)
+    assert measure(codes[0], y, codes[1], test_y, properties=some) == found[40]
