@@ -182,8 +182,7 @@ def describe_task(out: Path, task: Task, path: Path, epoch: int | None) -> dict[
         CheckpointError: if it is missing, damaged, or of another run, task or moment.
     """
     description, expected = checkpoint.describe(path), identity(out, task, epoch)
-    # Folders of before this was noted do not say it.
-    said = description.get("of", expected)
+    said = description.get("of")
     if said != expected:
         found = said if isinstance(said, dict) else {}
         differing = ", ".join(name for name in expected if found.get(name) != expected[name])
