@@ -14,6 +14,13 @@ from jaxhash.sweeps.programs import Programs, evaluate, measured, shape_to_measu
 from jaxhash.sweeps.task import Callback, Progress, Sweep
 from jaxhash.training.population import Block
 
+COMPILED_AGAIN = 0.75
+"""Of the seconds that compiling what measures codes takes at first, those that it takes for another number of words:
+the draws of K-Means and what scores answers are there already."""
+
+SHORT = 0.2
+"""Seconds: work that takes less is timed three times."""
+
 
 class Cost(NamedTuple):
     """What is still to be done of a sweep."""
@@ -36,18 +43,22 @@ def calibrate(
     """Count the cost of some tasks and time it: an epoch and a measuring of the costliest block, on all workers.
 
     The programs are those of the sweep, so that what is compiled here is not compiled again. Models of narrower blocks
-    are taken to cost their share of the FLOPs, every code as much to measure, and every program that measures codes as
-    long to compile, as those of the widest model.
+    are taken to cost their share of the FLOPs, and to take as long to compile; to measure codes takes a time that grows
+    with their words, and to compile the programs for another number of words `COMPILED_AGAIN` of the first.
     """
     config, n = sweep.config, len(data.x)
     costliest = max(tasks, key=_flops)
     samples = _one_of_each_size(tasks, costliest.block, n)
     program, keys = programs[costliest.block], repeat_keys(config, costliest)
     y = np.stack([labels(config, data.host, repeat) for repeat in costliest.repeats])
-    order, spread_keys, y = data.place.spread((orders(config, costliest, keys, 0, n), keys, y))
-    states = [data.place.spread(program.init(keys)) for _ in range(workers)]
+    spread_keys, y = data.place.spread((keys, y))
+    start = time.perf_counter()
+    states = [data.place.spread(program.init(keys))]
+    init_compiling = time.perf_counter() - start
+    states += [data.place.spread(program.init(keys)) for _ in range(workers - 1)]
 
     def an_epoch(worker: int) -> None:
+        order = data.place.spread(orders(config, costliest, keys, 0, n))
         states[worker] = jax.block_until_ready(program.epoch(states[worker], spread_keys, order, data.x, y))[0]
 
     with ThreadPoolExecutor(workers) as pool:
@@ -70,27 +81,29 @@ def calibrate(
             measure_compiling[rows], measure_seconds[rows] = _timed(pool, workers, a_measuring)
 
     snapshots = len(config.snapshot_epochs)
-    training = epoch_seconds * config.train.epochs * sum(map(_flops, tasks)) / _flops(costliest)
-    shapes = [
-        shape_to_measure(task, i, m, n)
-        for task in tasks
-        for i in range(len(task.repeats))
-        for m in range(len(task.block.widths))
-    ]
-    measuring = snapshots * (evaluate_seconds * len(tasks) + sum(measure_seconds[rows] for rows, _ in shapes))
     # One of each number of rows is compiled now, and so are the programs of one block.
-    others = {*shapes} - {
-        shape_to_measure(task, i, -1, n) for task, i in _one_of_each_size(tasks, costliest.block, n).values()
+    compiled = dict(shape_to_measure(task, i, -1, n) for task, i in samples.values())
+    shapes = {
+        task: [shape_to_measure(task, i, m, n) for i in range(len(task.repeats)) for m in range(len(task.block.widths))]
+        for task in tasks
     }
+    training = [epoch_seconds * config.train.epochs * _flops(task) / _flops(costliest) for task in tasks]
+    measuring = []
+    for of_task in shapes.values():
+        each = (measure_seconds[rows] * (2 + words) / (2 + compiled[rows]) for rows, words in of_task)
+        measuring.append(snapshots * (evaluate_seconds + sum(each)))
+    others = {shape for of_task in shapes.values() for shape in of_task} - {*compiled.items()}
     blocks = len({task.block for task in tasks}) - 1
-    compiling = sum(measure_compiling[rows] for rows, _ in others) + blocks * (epoch_compiling + evaluate_compiling)
+    compiling = COMPILED_AGAIN * sum(measure_compiling[rows] for rows, _ in others)
+    compiling += blocks * (init_compiling + epoch_compiling + evaluate_compiling)
     models = sum(len(task.repeats) * len(task.block.widths) for task in tasks)
     return Cost(
         models=models,
         measurings=models * snapshots,
-        model_steps=models * config.train.epochs * order.shape[1],
-        seconds=(training + measuring + compiling) / workers,
-        epochs_a_measuring=((measuring + compiling) / snapshots) / max(training / config.train.epochs, 1e-9),
+        model_steps=models * config.train.epochs * config.train.steps_per_epoch(n),
+        seconds=_until_all_are_done([sum(both) for both in zip(training, measuring, strict=True)], workers)
+        + compiling / workers,
+        epochs_a_measuring=((sum(measuring) + compiling) / snapshots) / max(sum(training) / config.train.epochs, 1e-9),
     )
 
 
@@ -126,6 +139,18 @@ def _flops(task: Task) -> int:
     return task.block.flops_per_step(1) * len(task.repeats)
 
 
+def _until_all_are_done(seconds: list[float], workers: int) -> float:
+    """How long tasks take that workers take up one after the other, the longest first.
+
+    >>> _until_all_are_done([3.0, 3.0, 2.0], 2)
+    5.0
+    """
+    busy = [0.0] * workers
+    for some in sorted(seconds, reverse=True):
+        busy[busy.index(min(busy))] += some
+    return max(busy)
+
+
 def _one_of_each_size(tasks: list[Task], block: Block, n: int) -> dict[int, tuple[Task, int]]:
     """For every number of rows in which codes are measured, a task and a repeat of it that is measured so; of a block
     where it has one.
@@ -135,7 +160,9 @@ def _one_of_each_size(tasks: list[Task], block: Block, n: int) -> dict[int, tupl
 
 
 def _timed(pool: ThreadPoolExecutor, workers: int, work: Callable[[int], None]) -> tuple[float, float]:
-    """Seconds that compiling takes, and those of a piece of work that all workers do at once."""
+    """Seconds that compiling takes, and those of a piece of work that all workers do at once: of short work the best of
+    three rounds, since a pause of the machine would count for all epochs.
+    """
 
     def timed(worker: int) -> float:
         start = time.perf_counter()
@@ -144,4 +171,6 @@ def _timed(pool: ThreadPoolExecutor, workers: int, work: Callable[[int], None]) 
 
     first = timed(0)
     seconds = max(pool.map(timed, range(workers)))
+    if seconds < SHORT:
+        seconds = min(seconds, *(max(pool.map(timed, range(workers))) for _ in range(2)))
     return max(first - seconds, 0.0), seconds
