@@ -1,51 +1,75 @@
-"""Adam: what does the hand-written one of the training programs gain over `optax.adam`?
+"""What do the hand-written Adam and the cross-entropy of the training programs gain over Optax's own?
 
 One epoch of a block of the study's MNIST sweep (three models of 160 units, 784 features, batch 64, 750 steps in one
-scan), turn by turn with each of the two, on one core.
+scan), turn by turn as the library trains, with `optax.adam`, and with
+`optax.softmax_cross_entropy_with_integer_labels`, on one core.
 
-    python -m bench.adam
+    python -m bench.adam            # under a minute on 2 cores
+    python -m bench.adam --quick    # a tenth of the steps, two rounds
 """
 
-import json
-import time
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import tyro
+from jaxtyping import Array
 
+from bench import harness
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.sweeps.engine import one_thread_a_worker
 from jaxhash.training import mlp
 from jaxhash.training.population import Block
 
-BLOCK, ROUNDS = Block((50, 53, 57), ModelConfig(), 784, 10), 6
+BLOCK, OURS = Block((50, 53, 57), ModelConfig(), 784, 10), "jaxhash"
 
 
-def main() -> None:
-    """Time both and print seconds an epoch, and how many percent the hand-written one saves."""
+@dataclass(frozen=True)
+class Config(harness.Options):
+    """Time an epoch with our own Adam and cross-entropy and with Optax's."""
+
+
+def main(config: Config) -> None:
+    """Run the benchmark and print it."""
     one_thread_a_worker()
+    n, rounds = (4_800, 2) if config.quick else (48_000, 6)
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.random((48_000, 784), np.float32))
-    y = jnp.asarray(rng.integers(0, 10, 48_000), jnp.int32)
+    x = jnp.asarray(rng.random((n, 784), np.float32))
+    y = jnp.asarray(rng.integers(0, 10, n), jnp.int32)
     key = jax.random.key(0)
-    order = jnp.asarray(mlp.epoch_order(key, 0, 48_000, 64))
-    programs, states = {}, {}
-    for name, adam in (("ours", mlp.adam), ("optax", optax.adam)):
-        with mock.patch.object(mlp, "adam", adam):
-            states[name] = jax.jit(mlp.init_state, static_argnums=0)(BLOCK, key)
-            epoch = jax.jit(mlp.make_epoch(BLOCK, mlp.TrainConfig()))
-            programs[name] = epoch.lower(states[name], key, order, x, y).compile()
-    seconds: dict[str, list[float]] = {name: [] for name in programs}
-    for _ in range(ROUNDS):
-        for name, program in programs.items():
-            start = time.perf_counter()
-            states[name], _ = jax.block_until_ready(program(states[name], key, order, x, y))
-            seconds[name].append(time.perf_counter() - start)
+    data = key, jnp.asarray(mlp.epoch_order(key, 0, n, 64)), x, y
+    instead: dict[str, dict[str, Any]] = {
+        OURS: {},
+        "optax.adam": {"adam": optax.adam},
+        "Optax's cross-entropy of integer labels": {"cross_entropy": _of_integers},
+    }
+    works: dict[str, harness.Timed] = {}
+    for name, functions in instead.items():
+        with mock.patch.multiple(mlp, **functions) if functions else nullcontext():
+            arguments = jax.jit(partial(mlp.init_state, BLOCK))(key), *data
+            program = jax.jit(mlp.make_epoch(BLOCK, mlp.TrainConfig())).lower(*arguments).compile()
+        works[name] = partial(_run, program, arguments)
+    seconds, _ = harness.interleaved(works, rounds, warm_up=True, keep=False)
     best = {name: min(times) for name, times in seconds.items()}
-    print(json.dumps(best | {"saved_percent": round(100 * (1 - best["ours"] / best["optax"]), 1)}))
+    saved = {name: 100 * (1 - best[OURS] / took) for name, took in best.items() if name != OURS}
+    rows = [(name, f"{took:.3f} s", f"{saved[name]:.1f} %" if name in saved else "") for name, took in best.items()]
+    harness.show("An epoch of three models, 784 features", ("", "best", "ours saves"), rows)
+    harness.finish("adam", config, {"best_seconds": best, "saved_percent": saved, "seconds": seconds}, "optax")
+
+
+def _run(program: Any, arguments: Any) -> Any:
+    return jax.block_until_ready(program(*arguments))
+
+
+def _of_integers(logits: Array, y: Array) -> Array:
+    return jax.vmap(lambda own: optax.softmax_cross_entropy_with_integer_labels(own, y, axis=0))(logits)
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Config, description=__doc__))
