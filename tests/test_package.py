@@ -13,7 +13,7 @@ import pytest
 import jaxhash
 
 ROOT = Path(jaxhash.__path__[0]).parent
-NOT_YET = {"plots", "runtime", "storage", "terminal"}
+NOT_YET = {"plots", "terminal"}
 """Rooms whose texts are being written."""
 ROOMS = {module.name for module in pkgutil.iter_modules(jaxhash.__path__) if module.ispkg}
 

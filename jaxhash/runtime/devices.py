@@ -1,4 +1,4 @@
-"""Where the models of a sweep are trained: the devices of this process, alone or as a mesh.
+"""Devices of this process, alone or as a mesh: where the models of a sweep are trained.
 
 CPU            a place for every device: tasks are dealt out to them whole, and each runs the program that a single
                device would run, so that results are the same bits however many devices there are

@@ -1,4 +1,4 @@
-"""What is written so that it is whole or not there, and read so that nothing in it is believed unchecked.
+"""Storage: checkpoints, logs and locks, written whole or not at all, and checked when they are read.
 
 In: arrays, descriptions, events. Out: files and folders that a crash or a power cut leaves whole, and their contents.
 

@@ -1,4 +1,4 @@
-"""Names that a power cut cannot take back: what stands under a name is on the disk before the name is.
+"""Atomic files and folders: what stands under a name is on the disk before the name is.
 
 A file system may write a rename to the disk before the contents of what was renamed; after a power cut the new name
 then leads to an empty or torn file. POSIX leaves it to `fsync`, of the files, of the folders that name them, and of the
