@@ -35,6 +35,8 @@ PROGRAMS = {
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_products_are_exact(name):
-    products = [line for line in PROGRAMS[name]().as_text().splitlines() if "stablehlo.dot_general" in line]
+    with jax.default_matmul_precision("default"):  # the suite's is exact
+        text = PROGRAMS[name]().as_text()
+    products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
     assert products
     assert [line for line in products if "precision = [HIGHEST, HIGHEST]" not in line] == []

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -127,6 +128,7 @@ def make_train(
 
 def td_targets(rewards: Float[Array, " n"], values: Float[Array, " n"], discount: float) -> Float[Array, " n"]:
     """What the critic is fitted to: reward + discount * value of the next word; after the last word nothing comes."""
+    chex.assert_equal_shape([rewards, values])
     following = jnp.append(values[1:], 0.0)
     return rewards + discount * following
 
@@ -143,4 +145,5 @@ def standardise(advantages: Float[Array, " n"]) -> Float[Array, " n"]:
 
 def critic_loss(values: Float[Array, " n"], targets: Float[Array, " n"]) -> Float[Array, ""]:
     """Mean squared error to targets that are held fixed."""
+    chex.assert_equal_shape([values, targets])
     return jnp.square(values - jax.lax.stop_gradient(targets)).mean()

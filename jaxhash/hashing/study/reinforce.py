@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -130,6 +131,7 @@ def policy_gradient_loss(
 ) -> Float[Array, ""]:
     """Its gradient is -1/n times the estimate of the policy gradient: the mean over draws of the sum over keys of
     advantage * grad log pi(bin)."""
+    chex.assert_equal_shape([bins, advantages])  # one that is broadcast would give another gradient
     return -(jax.lax.stop_gradient(advantages) * log_probability(logits, bins)).mean()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import optax
@@ -192,6 +193,7 @@ def soft_targets(
 ) -> Float[Array, " n"]:
     """reward + discount * (1 - done) * sum_b pi(b) (min of both critics - temperature * log pi(b)) at the next word
     (arXiv 1910.07207, equations 3 and 10); held fixed."""
+    chex.assert_equal_shape([rewards, done, next_logits[:, 0], next_q[0, :, 0]])
     log_p = jax.nn.log_softmax(next_logits)
     value = (jnp.exp(log_p) * (next_q.min(0) - temperature * log_p)).sum(-1)
     return jax.lax.stop_gradient(rewards + discount * (1 - done) * value)
@@ -199,6 +201,7 @@ def soft_targets(
 
 def critic_loss(q: Float[Array, "2 n bins"], bins: Int[Array, " n"], targets: Float[Array, " n"]) -> Float[Array, ""]:
     """Half the mean squared error of each critic at the chosen bins, both added (equation 4)."""
+    chex.assert_equal_shape([bins, targets])
     chosen = q[:, jnp.arange(bins.shape[0]), bins]
     return 0.5 * jnp.square(chosen - targets).mean(1).sum()
 
