@@ -179,7 +179,9 @@ def measure(
     check_labels(test, test_labels, "test")
     if num_classes is None:
         num_classes = int(max(np.max(train_labels), np.max(test_labels))) + 1
-    words = words_measured(train.n, train.num_words)
+    # A file is left as it lies, and codes that are compared with it have its words.
+    in_memory = isinstance(train, Code) and isinstance(test, Code)
+    words = words_measured(train.n, train.num_words) if in_memory else train.num_words
     data = CodedData(
         _filled(train, words),
         jnp.asarray(train_labels, jnp.int32),

@@ -43,7 +43,8 @@ def test_kmeans_accuracy_is_worked_out_from_the_clusters(trained, assignment):
     """The clusters are scikit-learn's when it starts from the same centres; labels are matched by SciPy."""
     (train, test), y, test_y = trained.bits(20), trained.data.y_train, trained.data.y_test
     key = jax.random.key(5)
-    found = measure(Code.of(train), y, Code.of(test), test_y, key=key, assignment=assignment)
+    asked = {name: PROPERTIES[name] for name in ("train_kmeans_accuracy", "test_kmeans_accuracy")}
+    found = measure(Code.of(train), y, Code.of(test), test_y, key=key, assignment=assignment, properties=asked)
     both = np.concatenate([train, test])
     varies = both.min(0) != both.max(0)
     keys = jax.random.split(key)

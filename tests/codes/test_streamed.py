@@ -218,6 +218,7 @@ def test_sampled_bits_are_bits_that_vary_the_same_in_both_files(codes, bits):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("codes", ["file"], indirect=True)
 def test_all_properties_of_a_file_are_those_of_the_codes_in_memory(codes, labels, monkeypatch):
     train, test = codes, code_of(codes.rows(slice(0, M)))
     found = measure(train, labels, test, labels[:M])

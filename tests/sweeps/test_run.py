@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import chex
 import jax
@@ -29,6 +30,9 @@ from jaxhash.sweeps import folder, programs
 from jaxhash.sweeps.engine import METRICS, Interrupted, SweepConfig
 from jaxhash.sweeps.programs import FirstCalls
 from jaxhash.training.mlp import TrainConfig
+from tests.sweeps import stand_in
+
+ROOT = Path(__file__).parents[2]
 
 
 def copy_of(trained, folder):
@@ -159,8 +163,9 @@ def test_examples_are_the_first_and_label_noise_is_drawn_anew_in_each_repeat():
 
 
 @pytest.mark.slow
-def test_a_repeat_trains_and_is_measured_on_its_own_labels(tmp_path):
+def test_a_repeat_trains_and_is_measured_on_its_own_labels(tmp_path, monkeypatch):
     """The accuracy of its model on the labels of each repeat: better than chance on its own noise only."""
+    monkeypatch.setattr(programs, "measure", stand_in.measure)
     train = TrainConfig(epochs=60, batch_size=32, learning_rate=3e-3, patience=0)
     config = SweepConfig(widths=(40,), repeats=2, examples=100, label_noise=1.0, train=train)
     results, data = sweep.run(config, tmp_path), sweep.prepare(config)
@@ -277,11 +282,14 @@ SMALL = """
 import sys
 from pathlib import Path
 from jaxhash.sweeps import engine as sweep
+from jaxhash.sweeps import programs
 from jaxhash.sweeps import task as tasks
 from jaxhash.training.mlp import TrainConfig
+from tests.sweeps.stand_in import measure
 if (limit := int(sys.argv[3])):
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+programs.measure = measure
 tasks.SECONDS_BETWEEN_SAVES = 0.0
 sweep.worker_count = lambda: 1
 epochs = int(sys.argv[2])
@@ -299,7 +307,7 @@ def start(out, *, epochs=12, limit=0, **more):
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
     command = [sys.executable, "-c", SMALL, out, str(epochs), str(limit)]
-    return subprocess.Popen(command, env=os.environ | ({} if limit else cache), **more)
+    return subprocess.Popen(command, cwd=ROOT, env=os.environ | ({} if limit else cache), **more)
 
 
 @pytest.mark.slow
