@@ -1,6 +1,7 @@
 """A population against plain Flax + Optax loops, one model at a time."""
 
 import re
+from functools import partial
 
 import chex
 import jax
@@ -14,6 +15,7 @@ from jaxhash.models.mlp import ModelConfig, build
 from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.training.mlp import TrainConfig, TrainState, epoch_order, init_state, make_epoch
 from jaxhash.training.population import Block, model_key, split
+from tests.training import QUICKLY
 
 DIGITS = load_digits()
 X, Y = jnp.asarray(DIGITS.data[:320] / 16, jnp.float32), jnp.asarray(DIGITS.target[:320], jnp.int32)
@@ -25,12 +27,12 @@ def block(*widths, **model):
 
 
 def fresh(block):
-    return jax.jit(init_state, static_argnums=0)(block, REPEAT)
+    return jax.jit(init_state, static_argnums=0, compiler_options=QUICKLY)(block, REPEAT)
 
 
 def train(block, config, epochs, x=X, state=None):
     """The states after each epoch, and the losses [epochs, models]."""
-    epoch = jax.jit(make_epoch(block, config))
+    epoch = jax.jit(make_epoch(block, config), compiler_options=QUICKLY)
     state = fresh(block) if state is None else state
     states, losses = [], []
     for number in range(epochs):
@@ -43,14 +45,14 @@ def train(block, config, epochs, x=X, state=None):
 def plain_loop(width, model, config, epochs):
     """What one would write without jaxhash: a Flax module, an Optax optimiser, a Python loop over batches."""
     net = build(model, width, 10)
-    variables = net.init(model_key(REPEAT, width), X[:1])
+    variables = jax.jit(net.init, compiler_options=QUICKLY)(model_key(REPEAT, width), X[:1])
     params, stats = variables["params"], variables.get("batch_stats", {})
     steps = len(X) // config.batch_size
     schedule = optax.piecewise_constant_schedule(
         config.learning_rate, {config.drop_every * steps * k: config.drop_factor for k in range(1, 10)}
     )
     optimiser = optax.adam(schedule, config.beta1, config.beta2, config.epsilon)
-    memory = optimiser.init(params)
+    memory = jax.jit(optimiser.init)(params)
 
     def loss(params, stats, x, y, key):
         (logits, _), new = net.apply(
@@ -60,7 +62,7 @@ def plain_loop(width, model, config, epochs):
         l2 = sum(jnp.sum(params[f"hidden_{i}"]["kernel"] ** 2) for i in range(model.depth))
         return entropy + config.l2 * l2, new.get("batch_stats", {})
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=QUICKLY)
     def step(params, stats, memory, x, y, key):
         gradient, stats = jax.grad(loss, has_aux=True)(params, stats, x, y, key)
         updates, memory = optimiser.update(gradient, memory, params)
@@ -125,8 +127,10 @@ def test_repeats_vmapped_are_repeats_alone():
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(3), jnp.arange(3))
     orders = jnp.stack([epoch_order(key, 0, len(X), 64) for key in keys])
     epoch = make_epoch(population, config)
-    states = jax.vmap(lambda key: init_state(population, key))(keys)
-    together, losses = jax.jit(jax.vmap(epoch, in_axes=(0, 0, 0, None, None)))(states, keys, orders, X, Y)
+    states = jax.jit(jax.vmap(partial(init_state, population)), compiler_options=QUICKLY)(keys)
+    together, losses = jax.jit(jax.vmap(epoch, in_axes=(0, 0, 0, None, None)), compiler_options=QUICKLY)(
+        states, keys, orders, X, Y
+    )
     alone, loss = train(population, config, 1)
     np.testing.assert_allclose(losses[1], loss[0], rtol=1e-5)
     for a, b in zip(jax.tree.leaves(together.params), jax.tree.leaves(alone[-1].params), strict=True):

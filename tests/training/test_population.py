@@ -7,6 +7,7 @@ import pytest
 
 from jaxhash.models.mlp import ModelConfig, build
 from jaxhash.training.population import Block, forward, init_block, model_key, plan_blocks, split
+from tests.training import QUICKLY
 
 REPEAT = jax.random.key(7)
 
@@ -14,14 +15,14 @@ REPEAT = jax.random.key(7)
 @pytest.mark.parametrize("model", [ModelConfig(), ModelConfig(depth=3), ModelConfig(depth=2, batch_norm=False)])
 def test_every_model_starts_and_computes_as_flax_alone(model):
     block = Block((6, 9, 20), model, features=12, classes=4)
-    params, stats = jax.jit(init_block, static_argnums=0)(block, REPEAT)
+    params, stats = jax.jit(init_block, static_argnums=0, compiler_options=QUICKLY)(block, REPEAT)
     x = jax.random.normal(jax.random.key(1), (8, 12))
-    out = forward(block, params, stats, x, train=False)
+    out = jax.jit(partial(forward, block, train=False), compiler_options=QUICKLY)(params, stats, x)
     for m, (width, variables) in enumerate(zip(block.widths, split(block, params, stats), strict=True)):
         net = build(model, width, 4)
-        alone = net.init(model_key(REPEAT, width), x)
+        alone = jax.jit(net.init, compiler_options=QUICKLY)(model_key(REPEAT, width), x)
         jax.tree.map(np.testing.assert_array_equal, variables, dict(alone))
-        logits, pre_activations = net.apply(alone, x)
+        logits, pre_activations = jax.jit(net.apply, compiler_options=QUICKLY)(alone, x)
         np.testing.assert_allclose(out.logits[m].T, logits, rtol=1e-5, atol=1e-5)
         for ours, flax in zip(out.pre_activations, pre_activations, strict=True):
             np.testing.assert_allclose(ours[m, : model.units(width)].T, flax, rtol=1e-5, atol=1e-5)
