@@ -24,7 +24,6 @@ import json
 import shutil
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,14 +32,11 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-import tyro
 from jaxtyping import Array
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from experiments.rows import write_csv
 from jaxhash import codes as neural_codes
 from jaxhash.codes import CodeFile
 from jaxhash.codes.properties import SAMPLED_BITS
@@ -48,10 +44,12 @@ from jaxhash.data import load, subset
 from jaxhash.encoding import encode_with_output, reductions
 from jaxhash.models.convnets import NETWORKS, ConvNet, Cost, Variables, as_images, build, cost
 from jaxhash.plots import style
-from jaxhash.runtime import signals
 from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.storage import checkpoint
 from jaxhash.sweeps import folder
+from jaxhash.terminal.command import command, interruptible
+from jaxhash.terminal.files import save
+from jaxhash.terminal.progress import progress
 from jaxhash.training.convnets import ConvTrainConfig, fit
 
 REDUCTIONS: dict[str, Callable[["Config"], reductions.Reduction]] = {
@@ -61,8 +59,6 @@ REDUCTIONS: dict[str, Callable[["Config"], reductions.Reduction]] = {
     "sampled": lambda config: reductions.sampled_positions(config.positions, jax.random.key(config.seed)),
 }
 ALL = "all layers"
-SECONDS_BETWEEN_LINES = 10
-"""How often progress is told where there is no terminal to draw a bar in."""
 
 
 @dataclass(frozen=True)
@@ -111,24 +107,17 @@ class Config:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    console = Console(stderr=True)
     given = sys.argv[1:] if arguments is None else arguments
     text = f"{__doc__}\n\n{costs()}" if {"-h", "--help"} & set(given) else __doc__
+    command(Config, text, body, arguments, kept="The same command continues it.")
 
-    def say() -> None:
-        console.print("[bold]Stopping[/] after the batch under way; Ctrl-C again quits at once.")
 
-    with signals.requests(say) as request:
-        try:
-            config = tyro.cli(tyro.conf.OmitArgPrefixes[Config], description=text, args=arguments)
-            out = config.out or Path("runs") / f"convnets-{Path(config.dataset).stem}-{config.network}"
-            run(config, out, console, request.stop)
-        except KeyboardInterrupt:
-            console.print("Interrupted. The same command continues it.")
-            sys.exit(request.status)
-        except (ValueError, OSError) as error:
-            console.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
-            sys.exit(1)
+def body(config: Config) -> None:
+    """Train or continue, encode, measure, draw."""
+    out = config.out or Path("runs") / f"convnets-{Path(config.dataset).stem}-{config.network}"
+    console = Console(stderr=True)
+    with interruptible(out, console) as stop:
+        run(config, out, console, stop)
 
 
 def run(config: Config, out: Path, console: Console, stop: threading.Event) -> None:
@@ -162,7 +151,7 @@ def run(config: Config, out: Path, console: Console, stop: threading.Event) -> N
     with folder.opened(out, description):
         key = jax.random.key(config.seed)
         steps = config.train.epochs * (len(x) // config.train.batch_size)
-        with progress(f"training {config.network}", steps, console) as told:
+        with progress(f"training {config.network}", steps) as told:
             done = fit(
                 network,
                 config.train,
@@ -176,20 +165,17 @@ def run(config: Config, out: Path, console: Console, stop: threading.Event) -> N
         if not done.finished:
             raise KeyboardInterrupt
         try:
-            codes, accuracy = encode(
-                reduce, network, done.state.variables, (x, x_test), (y, y_test), out, console, stop
-            )
-            rows = measure(config, codes, (y, y_test), data.num_classes, console, stop)
+            codes, accuracy = encode(reduce, network, done.state.variables, (x, x_test), (y, y_test), out, stop)
+            rows = measure(config, codes, (y, y_test), data.num_classes, stop)
         finally:
             if not config.keep_codes:
                 shutil.rmtree(out / "codes", ignore_errors=True)
         history = {name: np.asarray(values).tolist() for name, values in done.history._asdict().items()}
         numbers = {"train_accuracy": accuracy[0], "test_accuracy": accuracy[1], "epochs": history}
         checkpoint.write_text(out / "network.json", json.dumps(numbers, indent=1))
-        write_csv(out / "layers.csv", rows)
         title = f"{config.network} x {config.width_factor:g} on {data.name}, {config.train.epochs} epochs"
-        style.save(draw(rows, accuracy[1], title), out / "layers.png")
-    show(rows, accuracy, title, out)
+        Console().print(show(rows, accuracy, title))
+        save(out, {"layers": draw(rows, accuracy[1], title)}, {"layers": rows}, others=("network.json",))
 
 
 def encode(
@@ -199,7 +185,6 @@ def encode(
     images: tuple[np.ndarray, np.ndarray],
     labels: tuple[np.ndarray, np.ndarray],
     out: Path,
-    console: Console,
     stop: threading.Event,
 ) -> tuple[list[CodeFile], list[float]]:
     """Codes of training and test images in files, and the network's accuracies on them."""
@@ -211,7 +196,7 @@ def encode(
     encoder = encode_with_output(logits_of, reduce=reduce)
     files, accuracies = [], []
     for name, x, y in zip(("train", "test"), images, labels, strict=True):
-        with progress(f"encoding {name}", len(x), console, stop) as told:
+        with stoppable(f"encoding {name}", len(x), stop) as told:
             path = out / "codes" / f"{name}.npy"
             codes, logits = neural_codes.write(path, encoder, x, callback=told)
         files.append(codes)
@@ -224,7 +209,6 @@ def measure(
     codes: list[CodeFile],
     labels: tuple[np.ndarray, np.ndarray],
     num_classes: int,
-    console: Console,
     stop: threading.Event,
 ) -> list[dict[str, Any]]:
     """A row of properties a layer, and one of all layers together at the end."""
@@ -232,7 +216,7 @@ def measure(
     views = {layer.name: (train.layer(layer.name), test.layer(layer.name)) for layer in train.layers}
     rows: list[dict[str, Any]] = []
     key = stream_key(jax.random.key(config.seed), Stream.MEASURE)
-    with progress("measuring layers", len(views) + 1, console, stop) as told:
+    with stoppable("measuring layers", len(views) + 1, stop) as told:
         for name, (some, others) in {**views, ALL: (train, test)}.items():
             found = neural_codes.measure(
                 some,
@@ -249,31 +233,16 @@ def measure(
 
 
 @contextmanager
-def progress(
-    label: str, total: int, console: Console, stop: threading.Event | None = None
-) -> Iterator[Callable[..., None]]:
-    """A bar, or lines where there is no terminal; gives told(done, note=""), which raises KeyboardInterrupt after
-    `stop` was set."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bar = Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console)
-    task = bar.add_task(label, total=total, note="")
-    spoke = time.monotonic()
+def stoppable(label: str, total: int, stop: threading.Event) -> Iterator[Callable[[int], None]]:
+    """Progress that raises KeyboardInterrupt after `stop` was set."""
+    with progress(label, total) as told:
 
-    def told(done: int, note: str = "") -> None:
-        nonlocal spoke
-        bar.update(task, completed=done, note=note)
-        if not console.is_terminal and (done == total or time.monotonic() - spoke > SECONDS_BETWEEN_LINES):
-            spoke = time.monotonic()
-            console.print(f"{label}: {done:,} of {total:,} {note}".rstrip())
-        if stop is not None and stop.is_set():
-            raise KeyboardInterrupt
+        def tell(done: int) -> None:
+            told(done)
+            if stop.is_set():
+                raise KeyboardInterrupt
 
-    if console.is_terminal:
-        bar.start()
-    try:
-        yield told
-    finally:
-        bar.stop()
+        yield tell
 
 
 def estimate(config: Config, found: Cost, n: int) -> str:
@@ -338,8 +307,8 @@ def draw(rows: list[dict[str, Any]], test_accuracy: float, title: str) -> Figure
     return figure
 
 
-def show(rows: list[dict[str, Any]], accuracy: list[float], title: str, out: Path) -> None:
-    """The table, and where everything is."""
+def show(rows: list[dict[str, Any]], accuracy: list[float], title: str) -> Table:
+    """The table for a terminal."""
     table = Table(title=title, caption=f"network's accuracy: {accuracy[0]:.3f} train, {accuracy[1]:.3f} test")
     columns = {
         "train_redundancy": "train\nred.",
@@ -358,9 +327,7 @@ def show(rows: list[dict[str, Any]], accuracy: list[float], title: str, out: Pat
             f"{row['bits']:,}",
             *(f"{row[name]:.3f}" for name in columns),
         )
-    console = Console()
-    console.print(table)
-    console.print(f"Figure: {out / 'layers.png'}\nNumbers: {out / 'layers.csv'}, {out / 'network.json'}")
+    return table
 
 
 if __name__ == "__main__":

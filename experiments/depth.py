@@ -14,23 +14,22 @@ An interrupted run continues with the same command.
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 import xarray as xr
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from experiments.variants import run_variants
-from jaxhash.plots import compare, style
+from jaxhash.plots import compare
 from jaxhash.sweeps import layers as layer_properties
 from jaxhash.sweeps import presets, results
 from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.sweeps.variants import with_field
-from jaxhash.terminal.command import interruptible, option, parse
-from jaxhash.terminal.machines import Machines
+from jaxhash.terminal.command import command, interruptible, option
+from jaxhash.terminal.files import save
+from jaxhash.terminal.sweeps import KEPT, SweepOptions, run_variants, say_diverged
 from jaxhash.training.mlp import TrainConfig
 
 SHOWN = ("train_redundancy", "knn_accuracy", "test_kmeans_accuracy")
@@ -39,21 +38,15 @@ COLUMNS = ("train_redundancy", "test_redundancy", "knn_accuracy", "logistic_accu
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(SweepOptions):
     """Properties of the codes of all layers, of single layers and of the first k, against depth.
 
     --widths are total hidden units; each has to divide by every depth. Of the other options --depth alone has no
     effect.
     """
 
-    sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
-    machines: tyro.conf.OmitArgPrefixes[Machines] = field(default_factory=Machines)
     depths: tuple[int, ...] = (1, 2, 3, 4, 5)
     """Numbers of hidden layers."""
-    out: Path | None = None
-    """Folder of the runs (default: runs/depth-<dataset>). What stands there is continued."""
-    data_dir: Path | None = None
-    """Folder in which dataset files are looked up first (default: the environment variable JAXHASH_DATA_DIR)."""
 
     def __post_init__(self) -> None:
         if len(set(self.depths)) != len(self.depths) or min(self.depths, default=0) < 1:
@@ -77,9 +70,12 @@ class Config:
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
     dataset = option(arguments, "dataset", "digits")
-    config = parse(default(dataset), __doc__, arguments)
-    name = Path(dataset).stem
-    out = config.out or Path("runs") / f"depth-{name}"
+    command(default(dataset), __doc__, body, arguments, kept=KEPT)
+
+
+def body(config: Config) -> None:
+    """Train or continue a sweep for each depth, measure its layers, draw."""
+    out = config.folder("depth")
     configs, depths = config.by_depth(), sorted(config.depths)
     whole = run_variants(configs, out, config.data_dir, config.machines, dimension="depth", coordinate=depths)
     console = Console(stderr=True)
@@ -93,19 +89,12 @@ def main(arguments: list[str] | None = None) -> None:
         layers = xr.concat(parts, "depth", join="outer", combine_attrs="drop_conflicts").assign_coords(depth=depths)
         results.save_results(out / "layers", layers)
 
-    title = f"{name}, {config.sweep.repeats} repeats, {config.sweep.train.epochs} epochs: equal total width"
-    picture = out / "depth.png"
+    of = f"{Path(config.sweep.data_name).stem}, {config.sweep.repeats} repeats, {config.sweep.train.epochs} epochs"
     width = min(config.sweep.widths)
-    style.save(compare.depths(whole, layers, width, SHOWN, title), picture)
-    told = Console()
-    told.print(table(whole, layers, width))
-    if diverged := int(whole["diverged"].sum()):
-        told.print(f"[bold yellow]{diverged} models diverged[/] (loss not finite); they are left out of the means.")
-    told.print(
-        f"Figure: {picture}\nNumbers: {out / 'results.nc'} (all layers), {out / 'layers' / 'results.nc'} "
-        "(single layers, first layers), and .csv beside them",
-        soft_wrap=True,
-    )
+    Console().print(table(whole, layers, width))
+    say_diverged(whole)
+    figure = compare.depths(whole, layers, width, SHOWN, f"{of}: equal total width")
+    save(out, {"depth": figure}, others=("results.nc", "results.csv", "layers/results.nc", "layers/results.csv"))
 
 
 def default(dataset: str) -> Config:

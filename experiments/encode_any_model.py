@@ -7,14 +7,12 @@ change to it: for each layer how redundant they are, and how well 9-NN by Hammin
     python -m experiments.encode_any_model --width 8 --blocks 6
 """
 
-import sys
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tyro
 from jaxtyping import Array, Float
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +20,7 @@ from rich.table import Table
 import jaxhash
 from jaxhash.codes import Code, knn, redundancy
 from jaxhash.data import catalogue
+from jaxhash.terminal.command import command
 
 Params = dict[str, Array]
 
@@ -82,12 +81,12 @@ def train(config: Config, params: Params, x: Array, y: Array) -> Params:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
+    command(Config, __doc__, body, arguments)
+
+
+def body(config: Config) -> None:
+    """Train, encode, measure each layer."""
     console = Console()
-    try:
-        config = tyro.cli(Config, description=__doc__, args=arguments)
-    except ValueError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
     digits = catalogue.load("digits")
     params = init(config, digits.x_train.shape[1], digits.num_classes)
     params = train(config, params, jnp.asarray(digits.x_train), jnp.asarray(digits.y_train))

@@ -14,8 +14,9 @@ from jaxhash.hashing.keys.tokens import tokenize
 from jaxhash.hashing.study import actor_critic
 from jaxhash.hashing.study.actor_critic import ActorCriticConfig
 from jaxhash.plots.hashing import Panel
-from jaxhash.terminal import hash_figure
-from jaxhash.terminal.hash_figure import Common
+from jaxhash.terminal import hashing
+from jaxhash.terminal.command import command
+from jaxhash.terminal.hashing import Common
 
 NAME = "hash_actor_critic"
 
@@ -39,7 +40,7 @@ class Config:
 
 def body(config: Config) -> None:
     """Train, save, draw."""
-    tokens = tokenize(hash_figure.words(config.common))
+    tokens = tokenize(hashing.words(config.common))
     learner = ActorCriticConfig(
         num_bins=config.bins,
         iterations=config.iterations,
@@ -47,18 +48,18 @@ def body(config: Config) -> None:
         discount=config.discount,
         actor_learning_rate=config.actor_learning_rate,
         critic_learning_rate=config.critic_learning_rate,
-        network=hash_figure.network(tokens),
+        network=hashing.network(tokens),
     )
-    history = hash_figure.train("actor-critic", actor_critic.make_train, learner, config.common, tokens)[1]
+    history = hashing.train("actor-critic", actor_critic.make_train, learner, config.common, tokens)[1]
     panels = [Panel("largest_bin", "keys in the fullest bin"), Panel("loss", "critic's mean squared error")]
-    hash_figure.show_episodes(
+    hashing.show_episodes(
         NAME, "Actor-critic", config.common, config.words, config.bins, {"actor-critic": history}, panels
     )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,10 @@ from jaxhash.hashing.study.reinforce import ReinforceConfig, Tuning
 from jaxhash.hashing.study.table import expected_collisions
 from jaxhash.plots import hashing as hash_plots
 from jaxhash.plots.hashing import Panel
-from jaxhash.terminal import hash_figure
-from jaxhash.terminal.hash_figure import Common
+from jaxhash.terminal import hashing
+from jaxhash.terminal.command import command
+from jaxhash.terminal.files import save
+from jaxhash.terminal.hashing import Common
 
 NAME = "hash_fixed_batch"
 
@@ -72,16 +74,16 @@ def body(config: Config) -> None:
             ]
         )
     title = f"Fixed words, as many bins as words placed, {config.common.seeds} seeds"
-    hash_figure.save(NAME, config.common, files, {NAME: hash_plots.curves(rows, panels, title)})
+    save(config.common.folder(NAME), {NAME: hash_plots.curves(rows, panels, title)}, datasets=files)
     columns = {"greedy_collisions": "collisions, best bins", "collisions": "drawn", "greedy_largest_bin": "fullest bin"}
     short = [(name.split(":")[0], results) for name, results in rows]
-    Console().print(hash_figure.summary(title, short, columns, last=3))
+    Console().print(hashing.summary(title, short, columns, last=3))
 
 
 def train(config: Config, figure: str, num_words: int, bins: int, iterations: int) -> xr.Dataset:
     """Both learners on `num_words` words, `bins` of them an iteration."""
-    tokens = tokenize(hash_figure.words(config.common, num_words))
-    network = hash_figure.network(tokens)
+    tokens = tokenize(hashing.words(config.common, num_words))
+    network = hashing.network(tokens)
     plain = ReinforceConfig(
         num_bins=bins,
         iterations=iterations,
@@ -100,17 +102,17 @@ def train(config: Config, figure: str, num_words: int, bins: int, iterations: in
         network=network,
     )
     histories = {
-        "REINFORCE": hash_figure.train(f"{figure}, REINFORCE", reinforce.make_train, plain, config.common, tokens)[1],
-        "shown good bins": hash_figure.train(
-            f"{figure}, shown good bins", guided.make_train, shown, config.common, tokens
-        )[1],
+        "REINFORCE": hashing.train(f"{figure}, REINFORCE", reinforce.make_train, plain, config.common, tokens)[1],
+        "shown good bins": hashing.train(f"{figure}, shown good bins", guided.make_train, shown, config.common, tokens)[
+            1
+        ],
     }
-    return hash_figure.variants(histories)
+    return hashing.variants(histories)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":

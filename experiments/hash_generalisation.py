@@ -37,7 +37,6 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 
-from experiments.rows import write_csv
 from jaxhash.hashing.keys.python_hash import python_bins
 from jaxhash.hashing.keys.tokens import Tokens, tokenize
 from jaxhash.hashing.keys.words import load_keys
@@ -57,9 +56,9 @@ from jaxhash.hashing.study import guided
 from jaxhash.hashing.study.guided import GuidedConfig
 from jaxhash.hashing.study.networks import NetworkConfig, alphabet_of, make_network
 from jaxhash.hashing.study.table import collision_deviation, expected_collisions
-from jaxhash.plots import style
 from jaxhash.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE
-from jaxhash.terminal import hash_figure
+from jaxhash.terminal.command import command, in_background
+from jaxhash.terminal.files import save
 
 Method = Literal["characters", "prototypes", "sharded", "python"]
 STYLES = {"characters": (ORANGE, "s"), "prototypes": (GREEN, "^"), "sharded": (BLUE, "o"), "python": (PURPLE, "D")}
@@ -179,8 +178,8 @@ def measure(config: Config) -> dict[str, list[Measured]]:
         seed = config.seed + repeat
         for method, maker in makers.items():
             console.print(f"training {repeat + 1} of {config.repeats}: {method}")
-            function = hash_figure.in_background(partial(maker, seen, seed))
-            found[method].append(hash_figure.in_background(partial(_look, function, seen, unseen, config, draws, seed)))
+            function = in_background(partial(maker, seen, seed))
+            found[method].append(in_background(partial(_look, function, seen, unseen, config, draws, seed)))
     return found
 
 
@@ -342,19 +341,14 @@ def body(config: Config) -> None:
     """Train, test, save, draw."""
     found = measure(config)
     summary = summarise(found)
-    write_csv(config.out / "summary.csv", summary)
-    write_csv(config.out / "draws.csv", draw_rows(found))
-    write_csv(config.out / "avalanche.csv", avalanche_rows(found))
-    picture = config.out / "hash_generalisation.png"
-    style.save(draw_figure(found, config), picture)
-    console = Console()
-    console.print(show(summary, config))
-    console.print(f"Figure: {picture}\nNumbers: {config.out / 'summary.csv'}, draws.csv and avalanche.csv beside it")
+    Console().print(show(summary, config))
+    tables = {"summary": summary, "draws": draw_rows(found), "avalanche": avalanche_rows(found)}
+    save(config.out, {"hash_generalisation": draw_figure(found, config)}, tables)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":

@@ -28,8 +28,10 @@ from jaxhash.hashing.study.reinforce import ReinforceConfig, Tuning
 from jaxhash.hashing.study.table import expected_collisions
 from jaxhash.plots import hashing as hash_plots
 from jaxhash.plots.hashing import Panel
-from jaxhash.terminal import hash_figure
-from jaxhash.terminal.hash_figure import Common
+from jaxhash.terminal import hashing
+from jaxhash.terminal.command import command
+from jaxhash.terminal.files import save
+from jaxhash.terminal.hashing import Common
 
 NAME = "hash_hyperparameters"
 
@@ -57,7 +59,7 @@ class Config:
 
 def body(config: Config) -> None:
     """Sweep, compare, save, draw."""
-    tokens = tokenize(hash_figure.words(config.common, config.words))
+    tokens = tokenize(hashing.words(config.common, config.words))
     learner = ReinforceConfig(
         num_bins=config.bins,
         iterations=config.iterations,
@@ -65,7 +67,7 @@ def body(config: Config) -> None:
         batches="in_turn",
         episodes=config.episodes,
         credit="difference",
-        network=hash_figure.network(tokens, config.hidden),
+        network=hashing.network(tokens, config.hidden),
     )
     sweep = one_program(config, learner, tokens)
     left = sweep["greedy_collisions"][..., -10:].mean(("repeat", "iteration"))
@@ -74,11 +76,11 @@ def body(config: Config) -> None:
     best = replace(learner, tuning=Tuning(rate, bonus, baseline))
     readers = {
         "one-hot positions": best,
-        "character embeddings": replace(best, network=hash_figure.network(tokens, config.hidden, "embedding")),
+        "character embeddings": replace(best, network=hashing.network(tokens, config.hidden, "embedding")),
     }
-    embedding = hash_figure.variants(
+    embedding = hashing.variants(
         {
-            name: hash_figure.train(name, reinforce.make_train, variant, config.common, tokens)[1]
+            name: hashing.train(name, reinforce.make_train, variant, config.common, tokens)[1]
             for name, variant in readers.items()
         }
     )
@@ -96,13 +98,13 @@ def body(config: Config) -> None:
         NAME: hash_plots.heat_map(left, f"{task}: {runs} runs in one program (chance: {chance:.1f})", label),
         "hash_embedding": hash_plots.curves([("", embedding)], [panels], task),
     }
-    hash_figure.save(NAME, config.common, {"sweep": sweep, "embedding": embedding}, figures)
+    save(config.common.folder(NAME), figures, datasets={"sweep": sweep, "embedding": embedding})
     Console().print(
         f"Fewest collisions left: {float(left.min()):.1f} of {config.words} words (chance {chance:.1f}), with "
         f"learning rate {rate:g}, entropy bonus {bonus:g}, baseline {baseline:g}."
     )
     columns = {"greedy_collisions": "collisions, best bins", "collisions": "drawn", "entropy": "entropy (nats)"}
-    Console().print(hash_figure.summary(task, [("", embedding)], columns))
+    Console().print(hashing.summary(task, [("", embedding)], columns))
 
 
 def one_program(config: Config, learner: ReinforceConfig, tokens: Tokens) -> xr.Dataset:
@@ -114,7 +116,7 @@ def one_program(config: Config, learner: ReinforceConfig, tokens: Tokens) -> xr.
         train = reinforce.make_train_tuned(learner, report)
         return lambda key, tokens: jax.vmap(train, (None, None, 0))(key, tokens, tuning)
 
-    _, history = hash_figure.train(f"{len(grid)} combinations", train_grid, learner, config.common, tokens)
+    _, history = hashing.train(f"{len(grid)} combinations", train_grid, learner, config.common, tokens)
     axes = {"learning_rate": config.learning_rates, "entropy_bonus": config.entropies, "baseline": config.baselines}
     shape = (config.common.seeds, *map(len, axes.values()), config.iterations)
     return xr.Dataset(
@@ -125,7 +127,7 @@ def one_program(config: Config, learner: ReinforceConfig, tokens: Tokens) -> xr.
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":

@@ -23,8 +23,10 @@ from jaxhash.hashing.study import imitation
 from jaxhash.hashing.study.imitation import ImitateConfig
 from jaxhash.plots import hashing as hash_plots
 from jaxhash.plots.hashing import Panel
-from jaxhash.terminal import hash_figure
-from jaxhash.terminal.hash_figure import Common
+from jaxhash.terminal import hashing
+from jaxhash.terminal.command import command
+from jaxhash.terminal.files import save
+from jaxhash.terminal.hashing import Common
 
 NAME = "hash_imitation"
 
@@ -54,7 +56,7 @@ class Config:
 
 def body(config: Config) -> None:
     """Train, save, draw."""
-    words = hash_figure.words(config.common)
+    words = hashing.words(config.common)
     tokens = tokenize(words)
     bins = python_bins(words, config.bins, config.salt)
     learner = ImitateConfig(
@@ -63,13 +65,13 @@ def body(config: Config) -> None:
         batch_size=config.batch_size,
         held_out=min(1000, len(words) // 10),
         learning_rate=config.learning_rate,
-        network=hash_figure.network(tokens, config.hidden),
+        network=hashing.network(tokens, config.hidden),
     )
     some = words[: config.few]
     many = f"{len(words):,} words"
     histories = {
-        many: hash_figure.train(many, imitation.make_train, learner, config.common, tokens, bins)[1],
-        f"{len(some):,} words": hash_figure.train(
+        many: hashing.train(many, imitation.make_train, learner, config.common, tokens, bins)[1],
+        f"{len(some):,} words": hashing.train(
             f"{len(some):,} words",
             imitation.make_train,
             replace(learner, iterations=config.few_iterations, held_out=max(1, len(some) // 10)),
@@ -78,7 +80,7 @@ def body(config: Config) -> None:
             bins[: len(some)],
         )[1],
     }
-    results = hash_figure.variants(histories)
+    results = hashing.variants(histories)
     guess = math.log(config.bins)
     panels = [
         Panel("loss", "cross-entropy, words trained on (nats)", guess, f"guessing: {guess:.3f}"),
@@ -88,14 +90,14 @@ def body(config: Config) -> None:
     title = f"Imitating Python's hash modulo {config.bins:,}, {config.common.seeds} seeds"
     rows = [(name, results.sel(variant=[name])) for name in histories]
     figure = hash_plots.curves(rows, [panels] * len(rows), title)
-    hash_figure.save(NAME, config.common, {"results": results}, {NAME: figure})
+    save(config.common.folder(NAME), {NAME: figure}, datasets={"results": results})
     columns = {"loss": "loss (nats)", "held_out_loss": "held out", "accuracy": "accuracy"}
-    Console().print(hash_figure.summary(f"{title}; guessing: {guess:.3f} nats", [("", results)], columns, last=100))
+    Console().print(hashing.summary(f"{title}; guessing: {guess:.3f} nats", [("", results)], columns, last=100))
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":

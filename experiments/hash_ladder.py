@@ -24,7 +24,6 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from experiments.rows import write_csv
 from jaxhash.hashing.keys.tokens import Tokens, tokenize
 from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect, fit
 from jaxhash.hashing.perfect.hasher import floor_bits_per_key
@@ -33,7 +32,9 @@ from jaxhash.hashing.study import guided
 from jaxhash.hashing.study.guided import GuidedConfig
 from jaxhash.hashing.study.networks import make_network
 from jaxhash.plots import style
-from jaxhash.terminal import hash_figure
+from jaxhash.terminal import hashing
+from jaxhash.terminal.command import command
+from jaxhash.terminal.files import save
 
 FLOAT_WORDS = 1000
 """Keys of the float network, which costs keys x bins; `experiments.hash_fixed_batch` has it at 10,000."""
@@ -93,7 +94,7 @@ class Config:
 def body(config: Config) -> None:
     """Fit, time, save, draw."""
     say = Console(stderr=True)
-    keys = hash_figure.listed(config.keys, say)
+    keys = hashing.listed(config.keys, say)
     if config.count is not None and not 1 <= config.count <= len(keys):
         raise ValueError(f"--count {config.count} is not within the {len(keys):,} keys of {config.keys}")
     keys = keys[: config.count]
@@ -104,12 +105,9 @@ def body(config: Config) -> None:
         say.print(f"{row['function']}: {row['bits_per_key']:,} bits per key, {row['seconds']} s", highlight=False)
     for name, nanoseconds in time_readers(readers).items():
         next(row for row in rows if row["function"] == name)["ns_per_key"] = round(nanoseconds, 1)
-    write_csv(config.out / "ladder.csv", rows)
-    picture = config.out / "hash_ladder.png"
-    style.save(draw_figure(rows, f"Minimal perfect hashes of {len(keys):,} keys"), picture)
-    console = Console()
-    console.print(show(rows))
-    console.print(f"Figure: {picture}\nNumbers: {config.out / 'ladder.csv'}")
+    Console().print(show(rows))
+    figure = draw_figure(rows, f"Minimal perfect hashes of {len(keys):,} keys")
+    save(config.out, {"hash_ladder": figure}, {"ladder": rows})
 
 
 Reader = tuple[Callable[[], Array], int]
@@ -137,7 +135,7 @@ def rung_of(rung: Rung, keys: list[bytes], seeds: int, say: Console) -> tuple[di
 def float_rung(keys: list[bytes]) -> tuple[dict[str, object], Reader]:
     """The study's network with float32 weights, shown good bins until no two of its keys share one."""
     tokens = tokenize(keys)
-    network = hash_figure.network(tokens)
+    network = hashing.network(tokens)
     config = GuidedConfig(len(keys), FLOAT_ITERATIONS, len(keys), network=network)
     began = time.monotonic()
     state, _ = jax.block_until_ready(jax.jit(guided.make_train(config))(jax.random.key(0), tokens))
@@ -226,7 +224,7 @@ def show(rows: list[dict[str, object]]) -> Table:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":

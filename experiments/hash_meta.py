@@ -25,8 +25,10 @@ from jaxhash.hashing.study import reptile
 from jaxhash.hashing.study.networks import Params, take
 from jaxhash.hashing.study.reptile import MetaConfig
 from jaxhash.plots import hashing as hash_plots
-from jaxhash.terminal import hash_figure
-from jaxhash.terminal.hash_figure import Common
+from jaxhash.terminal import hashing
+from jaxhash.terminal.command import command, in_background
+from jaxhash.terminal.files import save
+from jaxhash.terminal.hashing import Common
 
 NAME = "hash_meta"
 
@@ -54,7 +56,7 @@ class Config:
 
 def body(config: Config) -> None:
     """Train, measure, save, draw."""
-    words = hash_figure.words(config.common)
+    words = hashing.words(config.common)
     half = len(words) // 2
     length = max(map(len, words))
     every, old, new = (tokenize(part, length) for part in (words, words[:half], words[half:]))
@@ -65,24 +67,22 @@ def body(config: Config) -> None:
         tasks=config.tasks,
         inner_steps=config.inner_steps,
         inner_learning_rate=config.inner_learning_rate,
-        network=hash_figure.network(every, (64, 64)),
+        network=hashing.network(every, (64, 64)),
     )
-    params, history = hash_figure.train("Reptile", reptile.make_train, learner, config.common, old)
+    params, history = hashing.train("Reptile", reptile.make_train, learner, config.common, old)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(
         jax.random.key(config.common.seed + 2**31), jnp.arange(config.common.seeds)
     )
     measure = jax.jit(jax.vmap(partial(compare, config, learner), in_axes=(0, 0, None)))
-    cold, warm = (
-        np.asarray(a) for a in hash_figure.in_background(lambda: jax.block_until_ready(measure(keys, params, new)))
-    )
+    cold, warm = (np.asarray(a) for a in in_background(lambda: jax.block_until_ready(measure(keys, params, new))))
     test = stats.wilcoxon(cold.ravel(), warm.ravel(), zero_method="zsplit")
-    results = hash_figure.labelled(history).assign(
+    results = hashing.labelled(history).assign(
         cold_iterations=(("repeat", "key_set"), cold), warm_iterations=(("repeat", "key_set"), warm)
     )
     title = f"Iterations to a perfect hash of {config.set_size} new words in {config.set_size} bins"
     samples = {"random initialisation": cold.ravel(), "Reptile": warm.ravel()}
     figure = hash_plots.histograms(samples, title, "iterations to zero collisions")
-    hash_figure.save(NAME, config.common, {"results": results}, {NAME: figure})
+    save(config.common.folder(NAME), {NAME: figure}, datasets={"results": results})
     by_seed = ", ".join(f"{c:.1f} -> {w:.1f}" for c, w in zip(cold.mean(1), warm.mean(1), strict=True))
     unfinished = {name: int((values >= config.most).sum()) for name, values in samples.items()}
     Console().print(
@@ -112,7 +112,7 @@ def compare(
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":

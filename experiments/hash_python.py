@@ -19,16 +19,15 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from experiments.rows import write_csv
 from jaxhash.hashing.keys.python_hash import MAX_SALT, python_bins
 from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.study.table import collision_deviation, expected_collisions
-from jaxhash.plots import style
 from jaxhash.plots.style import BLUE, GREY, ORANGE
-from jaxhash.terminal import hash_figure
+from jaxhash.terminal.command import command
+from jaxhash.terminal.files import save
+from jaxhash.terminal.progress import progress
 
 REPORTED = {(1000, 1000): 369}
 """Mean collisions that the study reports, by keys and bins."""
@@ -83,16 +82,18 @@ def measure(config: Config) -> list[dict[str, int]]:
     generator = np.random.default_rng(config.seed)
     every = [load for load in loads(config) for _ in range(config.draws)]
     rows = []
-    for i, (n, m) in enumerate(track(every, "draws", console=Console(stderr=True))):
-        salt = int(generator.integers(1, MAX_SALT, endpoint=True))
-        drawn = [words[j] for j in generator.choice(len(words), n, replace=False)]
-        counts = np.bincount(python_bins(drawn, m, salt), minlength=m)
-        chance = np.bincount(generator.integers(0, m, n), minlength=m)
-        rows.append(
-            {"keys": n, "bins": m, "draw": i % config.draws, "salt": salt}
-            | {"collisions": n - int((counts > 0).sum()), "largest_bin": int(counts.max())}
-            | {"largest_bin_by_chance": int(chance.max())}
-        )
+    with progress("draws", len(every)) as told:
+        for i, (n, m) in enumerate(every):
+            salt = int(generator.integers(1, MAX_SALT, endpoint=True))
+            drawn = [words[j] for j in generator.choice(len(words), n, replace=False)]
+            counts = np.bincount(python_bins(drawn, m, salt), minlength=m)
+            chance = np.bincount(generator.integers(0, m, n), minlength=m)
+            rows.append(
+                {"keys": n, "bins": m, "draw": i % config.draws, "salt": salt}
+                | {"collisions": n - int((counts > 0).sum()), "largest_bin": int(counts.max())}
+                | {"largest_bin_by_chance": int(chance.max())}
+            )
+            told(i + 1)
     return rows
 
 
@@ -175,18 +176,13 @@ def body(config: Config) -> None:
     """Measure, save, draw."""
     rows = measure(config)
     summary = summarise(rows, config)
-    write_csv(config.out / "draws.csv", rows)
-    write_csv(config.out / "summary.csv", summary)
-    picture = config.out / "hash_python.png"
-    style.save(draw_figure(rows, summary, config), picture)
-    console = Console()
-    console.print(show(summary, config))
-    console.print(f"Figure: {picture}\nNumbers: {config.out / 'summary.csv'}, {config.out / 'draws.csv'}")
+    Console().print(show(summary, config))
+    save(config.out, {"hash_python": draw_figure(rows, summary, config)}, {"summary": summary, "draws": rows})
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from jaxhash.hashing.keys.tokens import tokenize
 from jaxhash.hashing.study import reinforce
 from jaxhash.hashing.study.reinforce import ReinforceConfig, Tuning
 from jaxhash.plots.hashing import Panel
-from jaxhash.terminal import hash_figure
-from jaxhash.terminal.hash_figure import Common
+from jaxhash.terminal import hashing
+from jaxhash.terminal.command import command
+from jaxhash.terminal.hashing import Common
 
 NAME = "hash_reinforce"
 
@@ -42,13 +43,13 @@ class Config:
 
 def body(config: Config) -> None:
     """Train, save, draw."""
-    tokens = tokenize(hash_figure.words(config.common))
+    tokens = tokenize(hashing.words(config.common))
     study = ReinforceConfig(
         num_bins=config.bins,
         iterations=config.iterations,
         batch_size=config.words,
         tuning=Tuning(config.learning_rate),
-        network=hash_figure.network(tokens, reader=config.reader),
+        network=hashing.network(tokens, reader=config.reader),
     )
     learners = {
         "whole return": study,
@@ -57,16 +58,16 @@ def body(config: Config) -> None:
         ),
     }
     histories = {
-        name: hash_figure.train(name, reinforce.make_train, learner, config.common, tokens)[1]
+        name: hashing.train(name, reinforce.make_train, learner, config.common, tokens)[1]
         for name, learner in learners.items()
     }
     panels = [Panel("largest_bin", "keys in the fullest bin", log=True), Panel("mean_reward", "mean reward a key")]
-    hash_figure.show_episodes(NAME, "REINFORCE", config.common, config.words, config.bins, histories, panels)
+    hashing.show_episodes(NAME, "REINFORCE", config.common, config.words, config.bins, histories, panels)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":

@@ -20,8 +20,10 @@ from jaxhash.hashing.study.table import expected_collisions
 from jaxhash.hashing.study.table_reinforce import TableReinforceConfig
 from jaxhash.plots import hashing as hash_plots
 from jaxhash.plots.hashing import Panel
-from jaxhash.terminal import hash_figure
-from jaxhash.terminal.hash_figure import Common
+from jaxhash.terminal import hashing
+from jaxhash.terminal.command import command
+from jaxhash.terminal.files import save
+from jaxhash.terminal.hashing import Common
 
 NAME = "hash_sees_table"
 
@@ -49,8 +51,8 @@ class Config:
 
 def body(config: Config) -> None:
     """Train, save, draw."""
-    tokens = tokenize(hash_figure.words(config.common))
-    network = hash_figure.network(tokens)
+    tokens = tokenize(hashing.words(config.common))
+    network = hashing.network(tokens)
     sizes = [
         (config.small, config.small_iterations, config.episodes, config.small_learning_rate),
         (config.large, config.large_iterations, 1, config.large_learning_rate),
@@ -68,8 +70,8 @@ def body(config: Config) -> None:
             network=network,
         )
         name = f"{size:,} words in {size:,} bins"
-        history = hash_figure.train(name, table_reinforce.make_train, learner, config.common, tokens)[1]
-        rows.append((name, hash_figure.variants({"sees the table": history})))
+        history = hashing.train(name, table_reinforce.make_train, learner, config.common, tokens)[1]
+        rows.append((name, hashing.variants({"sees the table": history})))
         files[f"results-{size}"] = rows[-1][1]
     panels = [
         [
@@ -81,14 +83,14 @@ def body(config: Config) -> None:
         if size
     ]
     title = f"REINFORCE that sees the table (no hash function), {config.common.seeds} seeds"
-    hash_figure.save(NAME, config.common, files, {NAME: hash_plots.curves(rows, panels, title)})
+    save(config.common.folder(NAME), {NAME: hash_plots.curves(rows, panels, title)}, datasets=files)
     columns = {"collisions": "collisions", "largest_bin": "fullest bin", "entropy": "entropy (nats)"}
-    Console().print(hash_figure.summary(title, rows, columns))
+    Console().print(hashing.summary(title, rows, columns))
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from jaxhash.hashing.keys.tokens import tokenize
 from jaxhash.hashing.study import soft_actor_critic
 from jaxhash.hashing.study.soft_actor_critic import SoftActorCriticConfig
 from jaxhash.plots.hashing import Panel
-from jaxhash.terminal import hash_figure
-from jaxhash.terminal.hash_figure import Common
+from jaxhash.terminal import hashing
+from jaxhash.terminal.command import command
+from jaxhash.terminal.hashing import Common
 
 NAME = "hash_soft_actor_critic"
 
@@ -41,7 +42,7 @@ class Config:
 
 def body(config: Config) -> None:
     """Train, save, draw."""
-    tokens = tokenize(hash_figure.words(config.common))
+    tokens = tokenize(hashing.words(config.common))
     learner = SoftActorCriticConfig(
         num_bins=config.bins,
         iterations=config.iterations,
@@ -49,18 +50,18 @@ def body(config: Config) -> None:
         updates=config.updates,
         learning_rate=config.learning_rate,
         target_entropy=config.target_entropy,
-        network=hash_figure.network(tokens),
+        network=hashing.network(tokens),
     )
-    history = hash_figure.train("soft actor-critic", soft_actor_critic.make_train, learner, config.common, tokens)[1]
+    history = hashing.train("soft actor-critic", soft_actor_critic.make_train, learner, config.common, tokens)[1]
     panels = [Panel("largest_bin", "keys in the fullest bin"), Panel("temperature", "temperature of the entropy")]
-    hash_figure.show_episodes(
+    hashing.show_episodes(
         NAME, "Soft actor-critic", config.common, config.words, config.bins, {"soft actor-critic": history}, panels
     )
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":

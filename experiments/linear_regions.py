@@ -15,6 +15,7 @@ against 3.9 at depth 3). 200 samples miss 10 % to 12 % of the regions there, 2 %
     python -m experiments.linear_regions --run runs/mnist                 # the models of a finished sweep
 """
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,22 +26,21 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
 import jaxhash
-from experiments.rows import write_csv
 from jaxhash.codes.distinct import num_distinct
 from jaxhash.data import Dataset, catalogue
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.plots import style as plots
 from jaxhash.plots.style import BLUE, GREEN, ORANGE, PURPLE
 from jaxhash.regions.paths import LINES_AT_A_TIME, affine_layers, cut_points, region_sides, stack_models
-from jaxhash.storage import checkpoint
 from jaxhash.sweeps import folder as runs
 from jaxhash.sweeps.engine import SweepConfig
-from jaxhash.terminal import hash_figure
-from jaxhash.terminal.command import run_sweep
+from jaxhash.terminal.command import command
+from jaxhash.terminal.files import save
+from jaxhash.terminal.progress import progress
+from jaxhash.terminal.sweeps import run_sweep
 from jaxhash.training.mlp import TrainConfig
 
 KINDS = ("same class", "different classes")
@@ -129,12 +129,9 @@ def measure(config: Config, folders: dict[int, Path], dataset: Dataset) -> xr.Da
         raise ValueError(f"a pair of examples of {dataset.name} is one and the same; give another --seed")
     anywhere = np.random.default_rng(config.seed + 1).normal(size=start.shape)
     parts = []
-    bar = Progress(console=Console(stderr=True))
-    with bar:
-        grids = {depth: _finished(folder)[["width", "repeat"]] for depth, folder in folders.items()}
-        shown = bar.add_task(
-            "counting regions", total=sum(g.sizes["width"] * g.sizes["repeat"] for g in grids.values())
-        )
+    grids = {depth: _finished(folder)[["width", "repeat"]] for depth, folder in folders.items()}
+    done = itertools.count(1)
+    with progress("counting regions", sum(g.sizes["width"] * g.sizes["repeat"] for g in grids.values())) as told:
         for depth, folder in folders.items():
             widths, repeats = (grids[depth][name].values.tolist() for name in ("width", "repeat"))
             models = [jaxhash.load(folder, width=w, repeat=r) for w in widths for r in repeats]
@@ -147,7 +144,7 @@ def measure(config: Config, folders: dict[int, Path], dataset: Dataset) -> xr.Da
             sampled = []
             for model in models:
                 sampled.append(sampled_regions(model, start, end, config.samples))
-                bar.advance(shown)
+                told(next(done))
             numbers["sampled_regions"] = np.array(sampled)
             shape = (1, len(widths), len(repeats), len(KINDS), config.pairs)
             dims = ("depth", "width", "repeat", "kind", "pair")
@@ -270,20 +267,14 @@ def body(config: Config) -> None:
         accuracy |= {(depth, int(width)): float(means.sel(width=width)) for width in means["width"].values}
     results = measure(config, folders, dataset)
     rows = summarise(results, accuracy)
-    out.mkdir(parents=True, exist_ok=True)
-    checkpoint.write_bytes(out / "regions.nc", bytes(results.to_netcdf(engine="scipy")))
-    write_csv(out / "summary.csv", rows)
-    picture = out / "linear_regions.png"
     title = f"{Path(name).stem}, {results.sizes['repeat']} repeats, {config.pairs} pairs of each kind"
-    plots.save(draw_figure(results, title, config.samples), picture)
-    console = Console()
-    console.print(show(rows, title, config.samples))
-    console.print(f"Figure: {picture}\nNumbers: {out / 'regions.nc'}, {out / 'summary.csv'}")
+    Console().print(show(rows, title, config.samples))
+    save(out, {"linear_regions": draw_figure(results, title, config.samples)}, {"summary": rows}, {"regions": results})
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 def _finished(folder: Path) -> xr.Dataset:

@@ -30,16 +30,15 @@ from rich.console import Console
 from rich.table import Table
 from scipy.stats import kendalltau, rankdata, spearmanr
 
-from experiments.rows import write_csv
 from jaxhash.codes import active, pack
 from jaxhash.codes.hamming import hamming_words
 from jaxhash.data import catalogue
 from jaxhash.models.mlp import ModelConfig
-from jaxhash.plots import style
 from jaxhash.plots.style import BLUE, GREEN, ORANGE, PURPLE
 from jaxhash.sweeps.engine import SweepConfig
-from jaxhash.terminal import hash_figure
-from jaxhash.terminal.command import run_sweep
+from jaxhash.terminal.command import command
+from jaxhash.terminal.files import save
+from jaxhash.terminal.sweeps import run_sweep
 from jaxhash.training.mlp import TrainConfig
 from jaxhash.training.population import Block, forward, init_block
 
@@ -205,19 +204,14 @@ def body(config: Config) -> None:
     out = config.out or Path("runs") / f"naswot-{name}"
     rows = measure(config, out)
     table = correlations(rows)
-    write_csv(out / "networks.csv", rows)
-    write_csv(out / "correlations.csv", table)
-    picture = out / "naswot.png"
     title = f"{name}: {len(rows)} networks, scores over {config.batches} minibatches of {config.batch}"
-    style.save(draw_figure(rows, title), picture)
-    console = Console()
-    console.print(show(table, title))
-    console.print(f"Figure: {picture}\nNumbers: {out / 'networks.csv'}, {out / 'correlations.csv'}")
+    Console().print(show(table, title))
+    save(out, {"naswot": draw_figure(rows, title)}, {"networks": rows, "correlations": table})
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 def _correlation(statistic: Callable[..., Any], rows: list[Row], by: str) -> float:

@@ -26,14 +26,12 @@ from rich.table import Table
 from sklearn.metrics import average_precision_score, pairwise_distances_argmin_min, precision_recall_curve
 
 import jaxhash
-from experiments import one_model
-from experiments.one_model import as_images
-from experiments.rows import write_csv
 from jaxhash.codes import nearest
 from jaxhash.data import Dataset
-from jaxhash.plots import style as plots
 from jaxhash.plots.style import BLUE, ORANGE
-from jaxhash.terminal import hash_figure
+from jaxhash.terminal.command import command
+from jaxhash.terminal.files import save
+from jaxhash.terminal.network import Common, as_images, load_network
 
 Change = Callable[[Float[np.ndarray, "n side side channels"], np.random.Generator], np.ndarray]
 
@@ -48,7 +46,7 @@ METHODS = {"codes": (BLUE, "-"), "pixels": (ORANGE, "--")}
 
 
 @dataclass(frozen=True)
-class Config(one_model.Common):
+class Config(Common):
     """Planted near-duplicates of training examples, found by codes and by pixels."""
 
     copies: int = 300
@@ -146,21 +144,17 @@ def draw_figure(found: list[Found], title: str) -> Figure:
 def body(config: Config) -> None:
     """Train or load, look up, save, draw."""
     out = config.folder("near_duplicates")
-    model, dataset = one_model.network(config, out / "model")
+    model, dataset = load_network(config, out / "model")
     found = search(config, model, dataset)
-    write_csv(out / "near_duplicates.csv", [one.row for one in found])
-    picture = out / "near_duplicates.png"
     bits = sum(model.module.units)
     title = f"{dataset.name}: {config.copies} changed copies among {len(dataset.x_test):,} others, codes of {bits} bits"
-    plots.save(draw_figure(found, title), picture)
-    console = Console()
-    console.print(show(found, title))
-    console.print(f"Figure: {picture}\nNumbers: {out / 'near_duplicates.csv'}")
+    Console().print(show(found, title))
+    save(out, {"near_duplicates": draw_figure(found, title)}, {"near_duplicates": [one.row for one in found]})
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":

@@ -23,20 +23,19 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import pairwise_distances_argmin_min
 
-from experiments import one_model
-from experiments.one_model import as_images
-from experiments.rows import write_csv
 from jaxhash.codes import nearest
 from jaxhash.data import Dataset
 from jaxhash.plots import style
-from jaxhash.terminal import hash_figure
+from jaxhash.terminal.command import command
+from jaxhash.terminal.files import save
+from jaxhash.terminal.network import Common, as_images, load_network
 
 BANDS = ((0, 0), (1, 5), (6, 10), (11, 15), (16, 10**9))
 """Distances that the summary puts together, bits, both ends counted in."""
 
 
 @dataclass(frozen=True)
-class Config(one_model.Common):
+class Config(Common):
     """The training examples whose codes are nearest to those of test examples."""
 
     neighbours: int = 8
@@ -104,7 +103,7 @@ def draw_figure(dataset: Dataset, distances: np.ndarray, indices: np.ndarray, sh
 def body(config: Config) -> None:
     """Train or load, look up, save, draw."""
     out = config.folder("nearest_examples")
-    model, dataset = one_model.network(config, out / "model")
+    model, dataset = load_network(config, out / "model")
     as_images(dataset.x_test[:1])
     train, test = model.codes(dataset.x_train), model.codes(dataset.x_test)
     distances, indices = map(np.asarray, nearest(train, test, k=config.neighbours))
@@ -117,20 +116,16 @@ def body(config: Config) -> None:
         for i in range(len(indices))
         for rank in range(config.neighbours)
     ]
-    write_csv(out / "neighbours.csv", every)
-    write_csv(out / "summary.csv", rows)
-    picture = out / "nearest_examples.png"
     title = f"{dataset.name}: nearest of {len(train.words):,} training codes, {train.num_bits} bits"
-    style.save(draw_figure(dataset, distances, indices, config.shown, title), picture)
-    console = Console()
+    figure = draw_figure(dataset, distances, indices, config.shown, title)
     right = (dataset.y_train[nearest_by] == dataset.y_test for nearest_by in (by_pixels, indices[:, 0]))
-    console.print(show(rows, title, *(float(same.mean()) for same in right)))
-    console.print(f"Figure: {picture}\nNumbers: {out / 'neighbours.csv'}, {out / 'summary.csv'}")
+    Console().print(show(rows, title, *(float(same.mean()) for same in right)))
+    save(out, {"nearest_examples": figure}, {"neighbours": every, "summary": rows})
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":

@@ -29,14 +29,12 @@ from sklearn.datasets import load_sample_images
 from sklearn.metrics import pairwise_distances_argmin_min, roc_auc_score
 
 import jaxhash
-from experiments import one_model
-from experiments.one_model import as_images, resized_like
-from experiments.rows import write_csv
 from jaxhash.codes import nearest
 from jaxhash.data import Dataset, catalogue
-from jaxhash.plots import style
 from jaxhash.plots.style import BLUE, GREY, ORANGE
-from jaxhash.terminal import hash_figure
+from jaxhash.terminal.command import command
+from jaxhash.terminal.files import save
+from jaxhash.terminal.network import Common, as_images, load_network, resized_like, train_network
 
 SCORES = {"codes": BLUE, "pixels": GREY, "doubt": ORANGE}
 LEFT_OUT_CLASSES = 2
@@ -45,7 +43,7 @@ PATCH = 32
 
 
 @dataclass(frozen=True)
-class Config(one_model.Common):
+class Config(Common):
     """How well distance to seen codes tells a network's own kind of data from other data."""
 
     others: tuple[str, ...] = ("photos", "left_out", "noise")
@@ -155,7 +153,7 @@ def draw_figure(
 def body(config: Config) -> None:
     """Train or load, score, save, draw."""
     out = config.folder("ood_monitor")
-    model, dataset = one_model.network(config, out / "model")
+    model, dataset = load_network(config, out / "model")
     title = f"{dataset.name}: distance to {len(dataset.x_train):,} seen codes of {sum(model.module.units)} bits"
     own = scores(model, dataset, dataset.x_test[: config.examples])
     rows, distances = [], {}
@@ -164,7 +162,7 @@ def body(config: Config) -> None:
         if name == "left_out":
             path = out / "known_classes.npz"
             known = without_classes(dataset, path)
-            partial = one_model.train(config, str(path), out / "model_of_known_classes")
+            partial = train_network(config, str(path), out / "model_of_known_classes")
             unknown = dataset.x_test[dataset.y_test >= known.num_classes]
             usual = scores(partial, known, known.x_test[: config.examples])
             other = scores(partial, known, unknown[: config.examples])
@@ -172,17 +170,13 @@ def body(config: Config) -> None:
             other = scores(model, dataset, other_data(name, dataset, config))
         rows.append(compare(name, usual, other))
         distances[name] = usual["codes"], other["codes"]
-    write_csv(out / "ood_monitor.csv", rows)
-    picture = out / "ood_monitor.png"
-    style.save(draw_figure(rows, distances, title), picture)
-    console = Console()
-    console.print(show(rows, title))
-    console.print(f"Figure: {picture}\nNumbers: {out / 'ood_monitor.csv'}")
+    Console().print(show(rows, title))
+    save(out, {"ood_monitor": draw_figure(rows, distances, title)}, {"ood_monitor": rows})
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":

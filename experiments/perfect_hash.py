@@ -22,12 +22,12 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from experiments.rows import write_csv
 from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect, Progress, fit
 from jaxhash.hashing.perfect.hasher import floor_bits_per_key
-from jaxhash.plots import style
 from jaxhash.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE
-from jaxhash.terminal import hash_figure
+from jaxhash.terminal import hashing
+from jaxhash.terminal.command import command
+from jaxhash.terminal.files import save
 
 REPORTED_SECONDS = 20_400
 """The study's training time for 10,000 words."""
@@ -65,7 +65,7 @@ def measure(config: Config, console: Console) -> tuple[list[dict[str, object]], 
     Seconds are those of the whole fit, with compilation and the check of every key; the second training of a size and
     method has the compilation behind it.
     """
-    words = hash_figure.listed(config.keys, console)
+    words = hashing.listed(config.keys, console)
     fits: list[dict[str, object]] = []
     curves: list[dict[str, object]] = []
     for method in config.methods:
@@ -158,18 +158,13 @@ def show(fits: list[dict[str, object]]) -> Table:
 def body(config: Config) -> None:
     """Measure, save, draw."""
     fits, curves = measure(config, Console(stderr=True))
-    write_csv(config.out / "fits.csv", fits)
-    write_csv(config.out / "curves.csv", curves)
-    picture = config.out / "perfect_hash.png"
-    style.save(draw_figure(curves, config), picture)
-    console = Console()
-    console.print(show(fits))
-    console.print(f"Figure: {picture}\nNumbers: {config.out / 'fits.csv'}, {config.out / 'curves.csv'}")
+    Console().print(show(fits))
+    save(config.out, {"perfect_hash": draw_figure(curves, config)}, {"fits": fits, "curves": curves})
 
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    hash_figure.command(Config, __doc__, body, arguments)
+    command(Config, __doc__, body, arguments)
 
 
 if __name__ == "__main__":

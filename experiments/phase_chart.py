@@ -14,7 +14,6 @@ An interrupted run continues with the same command.
 
 import dataclasses
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import tyro
@@ -22,31 +21,25 @@ import xarray as xr
 from rich.console import Console
 from rich.table import Table
 
-from jaxhash.plots import phase, style
-from jaxhash.storage import checkpoint
+from jaxhash.plots import phase
 from jaxhash.sweeps import presets
 from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.sweeps.phase import NAMES, SUFFICIENT, Thresholds, chart
-from jaxhash.terminal.command import option, parse, run_sweep, title_of
-from jaxhash.terminal.machines import Machines
+from jaxhash.terminal.command import command, option
+from jaxhash.terminal.files import save
+from jaxhash.terminal.sweeps import KEPT, SweepOptions, run_sweep, title_of
 from jaxhash.training.mlp import TrainConfig
 
 SNAPSHOTS = (0, 1, 3, 10, 20, 60)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(SweepOptions):
     """The regime of codes by width, training time and sample size."""
 
-    sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
-    machines: tyro.conf.OmitArgPrefixes[Machines] = field(default_factory=Machines)
     thresholds: tyro.conf.OmitArgPrefixes[Thresholds] = field(default_factory=Thresholds)
     panels: Literal["examples", "epoch"] = "examples"
     """What a column of the figure stands for: a sample size, or a training time."""
-    out: Path | None = None
-    """Folder of the run (default: runs/phase_chart-<dataset>). A run that stands there is continued."""
-    data_dir: Path | None = None
-    """Folder in which dataset files are looked up first (default: the environment variable JAXHASH_DATA_DIR)."""
 
     def __post_init__(self) -> None:
         if not self.sweep.sample_sizes or not self.sweep.snapshots:
@@ -56,14 +49,13 @@ class Config:
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
     dataset = option(arguments, "dataset", "digits")
-    config = parse(Config(sweep=default(dataset, option(arguments, "epochs", 20))), __doc__, arguments)
-    out = config.out or Path("runs") / f"phase_chart-{Path(dataset).stem}"
-    found = chart(run_sweep(config.sweep, out, config.data_dir, config.machines), config.thresholds)
-    checkpoint.write_bytes(out / "phase_chart.nc", bytes(found.to_netcdf(engine="scipy")))
-    checkpoint.write_text(out / "phase_chart.csv", found.to_dataframe().reset_index().to_csv(index=False))
-    picture = out / "phase_chart.png"
-    style.save(phase.phase_chart(found, config.thresholds, config.panels, title_of(config.sweep)), picture)
+    command(Config(default(dataset, option(arguments, "epochs", 20))), __doc__, body, arguments, kept=KEPT)
 
+
+def body(config: Config) -> None:
+    """Train or continue, measure, divide into regimes, draw."""
+    out = config.folder("phase_chart")
+    found = chart(run_sweep(config.sweep, out, config.data_dir, config.machines), config.thresholds)
     table = Table(title=f"{title_of(config.sweep)}: sufficiently-expressive from which width on")
     table.add_column("examples", justify="right")
     for epoch in found["epoch"].values:
@@ -75,8 +67,10 @@ def main(arguments: list[str] | None = None) -> None:
     console.print(table)
     counts = [f"{int((found['regime'] == flag).sum())} {name}" for flag, name in NAMES.items()]
     console.print(f"Points of the chart: {', '.join(counts)}.", highlight=False)
-    files = ", ".join(str(out / name) for name in ("phase_chart.nc", "phase_chart.csv", "results.nc", "results.csv"))
-    console.print(f"Figure: {picture}\nNumbers: {files}", soft_wrap=True)
+    figure = phase.phase_chart(found, config.thresholds, config.panels, title_of(config.sweep))
+    points = found.to_dataframe().reset_index()
+    results = ("results.nc", "results.csv")
+    save(out, {"phase_chart": figure}, {"phase_chart": points}, {"phase_chart": found}, others=results)
 
 
 def default(dataset: str, epochs: int) -> SweepConfig:

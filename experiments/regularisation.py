@@ -13,27 +13,23 @@ An interrupted run continues with the same command.
 """
 
 import dataclasses
-import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import tyro
 import xarray as xr
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from experiments.rows import write_csv
-from experiments.variants import run_variants
 from jaxhash.plots import compare as compare_plots
-from jaxhash.plots import style
 from jaxhash.sweeps import compare, presets
 from jaxhash.sweeps.compare import Effect
 from jaxhash.sweeps.engine import METRICS, SweepConfig
 from jaxhash.sweeps.variants import Factor, Value, get_field, one_at_a_time
-from jaxhash.terminal.command import option, parse
-from jaxhash.terminal.machines import Machines
+from jaxhash.terminal.command import command, option
+from jaxhash.terminal.files import save
+from jaxhash.terminal.sweeps import KEPT, SweepOptions, run_variants, say_diverged
 from jaxhash.training.mlp import TrainConfig
 
 SHOWN = ("test_redundancy", "knn_accuracy", "logistic_accuracy", "test_kmeans_accuracy", "test_accuracy")
@@ -43,15 +39,13 @@ DOMINANT = (compare.WIDTH, "training time", "sample size")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(SweepOptions):
     """Effects of regularisation, noise, time, sample size and width on the properties of codes.
 
     The options of a sweep (--widths, --epochs, --l2 ...) say what the baseline is. Each grid is run with all else as
     in the baseline, whose own value is added where a grid lacks it.
     """
 
-    sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
-    machines: tyro.conf.OmitArgPrefixes[Machines] = field(default_factory=Machines)
     l2_grid: tuple[float, ...] = (0.0, 1e-6, 1e-5, 1e-4, 1e-3)
     """Weight decay; the study's is 1e-6."""
     dropout_grid: tuple[float, ...] = (0.0, 0.1, 0.25, 0.5)
@@ -66,10 +60,6 @@ class Config:
     """Training examples beside all of them; few are repeated until they fill an epoch."""
     effect_width: int | None = None
     """Width of the models in the printed table (default: the one in the middle); effects.csv has all widths."""
-    out: Path | None = None
-    """Folder of the runs (default: runs/regularisation-<dataset>). What stands there is continued."""
-    data_dir: Path | None = None
-    """Folder in which dataset files are looked up first (default: the environment variable JAXHASH_DATA_DIR)."""
 
     def __post_init__(self) -> None:
         if self.sweep.repeats < 2:
@@ -104,24 +94,16 @@ class Config:
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
     dataset = option(arguments, "dataset", "digits")
-    config = parse(default(dataset), __doc__, arguments)
-    factors = config.factors()
-    try:
-        configs = one_at_a_time(config.sweep, factors)
-    except ValueError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
+    command(default(dataset), __doc__, body, arguments, kept=KEPT)
 
-    name = Path(dataset).stem
-    out = config.out or Path("runs") / f"regularisation-{name}"
+
+def body(config: Config) -> None:
+    """Train or continue every variant, compare, draw."""
+    factors = config.factors()
+    configs = one_at_a_time(config.sweep, factors)
+    out = config.folder("regularisation")
     results = run_variants(configs, out, config.data_dir, config.machines)
     found = all_effects(results, config.sweep, factors)
-    write_csv(out / "effects.csv", [dataclasses.asdict(effect) for effect in found])
-    title = f"{name}, {config.sweep.repeats} repeats, {config.sweep.train.epochs} epochs; one factor changed at a time"
-    picture = out / "regularisation.png"
-    style.save(
-        compare_plots.factors(results, config.sweep, factors, ("test_redundancy", "knn_accuracy"), title), picture
-    )
     console = Console()
     widths = sorted(config.sweep.widths)
     width = config.effect_width or widths[len(widths) // 2]
@@ -129,9 +111,12 @@ def main(arguments: list[str] | None = None) -> None:
     console.print(table(shown, width))
     for number in SHOWN:
         console.print(verdict([effect for effect in shown if effect.number == number]), highlight=False)
-    if diverged := int(results["diverged"].sum()):
-        console.print(f"[bold yellow]{diverged} models diverged[/] (loss not finite); they are left out of the means.")
-    console.print(f"Figure: {picture}\nNumbers: {out / 'effects.csv'}, {out / 'results.nc'}, {out / 'results.csv'}")
+    say_diverged(results)
+    of = f"{Path(config.sweep.data_name).stem}, {config.sweep.repeats} repeats, {config.sweep.train.epochs} epochs"
+    title = f"{of}; one factor changed at a time"
+    figure = compare_plots.factors(results, config.sweep, factors, ("test_redundancy", "knn_accuracy"), title)
+    effects = [dataclasses.asdict(effect) for effect in found]
+    save(out, {"regularisation": figure}, {"effects": effects}, others=("results.nc", "results.csv"))
 
 
 def default(dataset: str) -> Config:

@@ -13,16 +13,13 @@ README, with the time it took.
 An interrupted run continues with the same command.
 """
 
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
-import tyro
-
-from jaxhash.plots import style
+from jaxhash.plots.sweeps import against
 from jaxhash.sweeps import presets
 from jaxhash.sweeps.engine import SweepConfig
-from jaxhash.terminal.command import conclude, option, parse, run_sweep, title_of
-from jaxhash.terminal.machines import Machines
+from jaxhash.terminal.command import command, option
+from jaxhash.terminal.sweeps import KEPT, SweepOptions, figure_of_sweep
 from jaxhash.training.mlp import TrainConfig
 
 PANELS = {
@@ -36,19 +33,12 @@ PANELS = {
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(SweepOptions):
     """Redundancy ratio and accuracies on codes against the number of training examples.
 
     The defaults of --sample-sizes, --widths, --repeats, --depth, --epochs and all that belongs to the recipe are the
     study's for the --dataset given (jaxhash/sweeps/presets.py).
     """
-
-    sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
-    machines: tyro.conf.OmitArgPrefixes[Machines] = field(default_factory=Machines)
-    out: Path | None = None
-    """Folder of the run (default: runs/sample_size-<dataset>). A run that stands there is continued."""
-    data_dir: Path | None = None
-    """Folder in which dataset files are looked up first (default: the environment variable JAXHASH_DATA_DIR)."""
 
     def __post_init__(self) -> None:
         if not self.sweep.sample_sizes:
@@ -59,13 +49,12 @@ class Config:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    dataset = option(arguments, "dataset", "digits")
-    config = parse(Config(sweep=default(dataset)), __doc__, arguments)
-    out = config.out or Path("runs") / f"sample_size-{Path(dataset).stem}"
-    results = run_sweep(config.sweep, out, config.data_dir, config.machines)
-    title, picture = title_of(config.sweep), out / "sample_size.png"
-    style.save(style.against(results, "examples", PANELS, title), picture)
-    conclude(results, title, picture)
+    command(Config(default(option(arguments, "dataset", "digits"))), __doc__, body, arguments, kept=KEPT)
+
+
+def body(config: Config) -> None:
+    """Train or continue, measure, draw."""
+    figure_of_sweep(config, "sample_size", lambda results, title: against(results, "examples", PANELS, title))
 
 
 def default(dataset: str) -> SweepConfig:

@@ -14,16 +14,16 @@ An interrupted run continues with the same command.
 """
 
 import dataclasses
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
-import tyro
+import xarray as xr
+from matplotlib.figure import Figure
 
-from jaxhash.plots import style
+from jaxhash.plots.sweeps import against
 from jaxhash.sweeps import presets
 from jaxhash.sweeps.engine import SweepConfig
-from jaxhash.terminal.command import conclude, option, parse, run_sweep, title_of
-from jaxhash.terminal.machines import Machines
+from jaxhash.terminal.command import command, option
+from jaxhash.terminal.sweeps import KEPT, SweepOptions, figure_of_sweep
 from jaxhash.training.mlp import TrainConfig
 
 PANELS = {
@@ -37,20 +37,13 @@ PANELS = {
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(SweepOptions):
     """Redundancy ratio and accuracies on codes against training time.
 
     The defaults of --snapshots, --widths, --repeats, --depth, --epochs and all that belongs to the recipe are the
     study's for the --dataset given (jaxhash/sweeps/presets.py), but no model stops early; with another --epochs, the
     snapshots up to it.
     """
-
-    sweep: tyro.conf.OmitArgPrefixes[SweepConfig] = field(default_factory=SweepConfig)
-    machines: tyro.conf.OmitArgPrefixes[Machines] = field(default_factory=Machines)
-    out: Path | None = None
-    """Folder of the run (default: runs/training_time-<dataset>). A run that stands there is continued."""
-    data_dir: Path | None = None
-    """Folder in which dataset files are looked up first (default: the environment variable JAXHASH_DATA_DIR)."""
 
     def __post_init__(self) -> None:
         if not self.sweep.snapshots:
@@ -62,13 +55,17 @@ class Config:
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
     dataset = option(arguments, "dataset", "digits")
-    config = parse(Config(sweep=default(dataset, option(arguments, "epochs", 0))), __doc__, arguments)
-    out = config.out or Path("runs") / f"training_time-{Path(dataset).stem}"
-    results = run_sweep(config.sweep, out, config.data_dir, config.machines)
-    title, picture = title_of(config.sweep), out / "training_time.png"
-    panels = {name: label for name, label in PANELS.items() if name in config.sweep.metrics}
-    style.save(style.against(results, "epoch", panels, title), picture)
-    conclude(results, title, picture)
+    config = Config(default(dataset, option(arguments, "epochs", 0)))
+    command(config, __doc__, body, arguments, kept=KEPT)
+
+
+def body(config: Config) -> None:
+    """Train or continue, measure, draw."""
+
+    def draw(results: xr.Dataset, title: str) -> Figure:
+        return against(results, "epoch", {name: PANELS[name] for name in PANELS if name in results}, title)
+
+    figure_of_sweep(config, "training_time", draw)
 
 
 def default(dataset: str, epochs: int) -> SweepConfig:

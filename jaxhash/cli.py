@@ -1,10 +1,11 @@
-"""The `jaxhash` command: learn a hash function from a file of keys, apply it, describe it; ask how a sweep stands.
+"""The `jaxhash` command: train a grid of networks and measure their codes; learn, apply and describe a hash function.
 
+    jaxhash sweep --dataset mnist              train networks of many widths, measure their codes, draw the figure
+    jaxhash status runs/x                      how a sweep stands, while it runs or afterwards; or a fit, by its --out
     jaxhash fit words.txt --out my.hash        learn a perfect hash of the lines of a file
     jaxhash hash my.hash other.txt             one bin a line, in the order of the lines
     jaxhash info my.hash                       what it is, and what it costs
     jaxhash export my.hash my.zip              one file that runs without this package, and that `hash` takes too
-    jaxhash status runs/x                      how a sweep stands, while it runs or afterwards; or a fit, by its --out
 
 Exit status: 0 done; 1 the keys, a folder or a value cannot be used; 2 the command line is wrong; 3 keys still collide,
 the best function was saved; 130 Ctrl-C, 143 SIGTERM, the same command goes on; 141 the reader of the output went away.
@@ -127,8 +128,14 @@ class StatusOf:
     tensorboardX (pip install "jaxhash[tensorboard]")."""
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """Train networks of many widths side by side, measure their codes, draw the figure: `jaxhash sweep --help`."""
+
+
 Command = (
-    Annotated[Fit, tyro.conf.subcommand("fit")]
+    Annotated[Sweep, tyro.conf.subcommand("sweep")]
+    | Annotated[Fit, tyro.conf.subcommand("fit")]
     | Annotated[Hash, tyro.conf.subcommand("hash")]
     | Annotated[Info, tyro.conf.subcommand("info")]
     | Annotated[Export, tyro.conf.subcommand("export")]
@@ -138,11 +145,12 @@ Command = (
 
 def main() -> None:
     """Entry point of the `jaxhash` command."""
-    command = tyro.cli(
-        Command,
-        prog="jaxhash",
-        description=__doc__,
-    )
+    if sys.argv[1:2] == ["sweep"]:  # its defaults depend on --dataset, and the others need not import what it needs
+        from jaxhash.terminal import capacity
+
+        return capacity.main(sys.argv[2:])
+    command = tyro.cli(Command, prog="jaxhash", description=__doc__)
+    assert not isinstance(command, Sweep)
     sys.exit(run(command))
 
 

@@ -7,11 +7,15 @@ import time
 
 import numpy as np
 import pytest
+import xarray as xr
 
+from experiments import model_capacity
 from jaxhash import cli
 from jaxhash.hashing.keys import lines
 from jaxhash.hashing.perfect.hasher import load_hasher
 from jaxhash.storage import checkpoint
+from jaxhash.storage.locks import holder
+from jaxhash.sweeps import folder
 
 WORDS = [f"word{i}" for i in range(100)]
 
@@ -189,3 +193,45 @@ def test_wrong_command_lines_and_help(capsys, monkeypatch):
     printed = capsys.readouterr().out
     for option in ("--bins", "--out", "--method", "--seed", "--drop-duplicates", "--sharded.inputs"):
         assert option in printed
+
+
+def test_sweep_is_the_capacity_experiment(tmp_path, monkeypatch):
+    small = ["--widths", "4", "9", "--repeats", "2", "--epochs", "3"]
+    monkeypatch.setattr(sys, "argv", ["jaxhash", "sweep", *small, "--out", str(tmp_path / "installed")])
+    cli.main()
+    model_capacity.main([*small, "--out", str(tmp_path / "checkout")])
+    assert (tmp_path / "installed/model_capacity.png").stat().st_size > 10_000
+    one, other = (xr.load_dataset(tmp_path / name / "results.nc") for name in ("installed", "checkout"))
+    xr.testing.assert_equal(one, other)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["sweep", "--help"]])
+def test_help_names_the_sweep_and_its_options(capfd, monkeypatch, arguments):
+    monkeypatch.setattr(sys, "argv", ["jaxhash", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0
+    printed = capfd.readouterr().out
+    assert "sweep" in printed
+    assert ("--widths" in printed) == (arguments[0] == "sweep")
+
+
+@pytest.mark.slow
+def test_a_sweep_in_the_background_hears_ctrl_c(tmp_path):
+    """A shell lets what it starts with `&` ignore SIGINT."""
+    out = tmp_path / "run"
+    sweep = [sys.executable, "-m", "jaxhash.cli", "sweep", "--widths", "40", "--repeats", "2", "--epochs", "1000000"]
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *sweep, "--out", str(out)]
+    process = subprocess.Popen(ignoring, stderr=subprocess.PIPE, text=True)
+    try:
+        while "To do:" not in (line := process.stderr.readline()):
+            assert line, "the command ended before it began"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    assert f"Interrupted. What was finished is in {out}" in said
+    assert holder(out) is None
+    rows = folder.tasks_of(folder.read_description(out))
+    assert {repeat for task in rows for repeat in task.repeats} == {0, 1}

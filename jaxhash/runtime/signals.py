@@ -24,7 +24,8 @@ class Request:
 def requests(say: Callable[[], None]) -> Iterator[Request]:
     """Inside, the first SIGINT or SIGTERM sets `Request.stop` and calls `say`; the next raises KeyboardInterrupt.
 
-    Outside the main thread, where Python lets nobody handle signals, `stop` is never set.
+    The handlers are installed anew: a command that a shell started in the background ignores SIGINT otherwise. Outside
+    the main thread, where Python lets nobody handle signals, `stop` is never set.
     """
     request = Request()
 
@@ -35,12 +36,35 @@ def requests(say: Callable[[], None]) -> Iterator[Request]:
         request.stop.set()
         say()
 
+    with _handled_by(ask):
+        yield request
+
+
+@contextmanager
+def interrupts() -> Iterator[Request]:
+    """Inside, every SIGINT or SIGTERM raises KeyboardInterrupt in the main thread, and sets `Request.stop`.
+
+    For what has nothing to save. Handlers as of `requests`.
+    """
+    request = Request()
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        request.number = number
+        request.stop.set()
+        raise KeyboardInterrupt
+
+    with _handled_by(interrupt):
+        yield request
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
-        yield request
+        yield
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield request
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -32,9 +32,17 @@ class Programs:
     """The programs of a block, vmapped over the repeats (and sample sizes) of a task, compiled when first used."""
 
     def __init__(self, block: Block, config: TrainConfig) -> None:
-        self.init = jax.jit(jax.vmap(partial(init_state, block)))
+        self.init, self.evaluate = _of_any_recipe(block)
         self.epoch = jax.jit(jax.vmap(make_epoch(block, config), in_axes=(0, 0, 0, None, 0)), donate_argnums=0)
-        self.evaluate = jax.jit(jax.vmap(make_evaluate(block), in_axes=(0, 0, None, 0, 0)))
+
+
+@lru_cache(maxsize=32)
+def _of_any_recipe(block: Block) -> tuple[Any, Any]:
+    """What starts and what evaluates models is the same however they are trained: variants compile it once."""
+    return (
+        jax.jit(jax.vmap(partial(init_state, block))),
+        jax.jit(jax.vmap(make_evaluate(block), in_axes=(0, 0, None, 0, 0))),
+    )
 
 
 @lru_cache(maxsize=32)

@@ -1,1 +1,21 @@
-"""terminal."""
+"""Options, progress, errors and Ctrl-C that commands share, and the files they leave.
+
+    command         the frame of every command: options parsed, errors in one line, SIGINT and SIGTERM handled
+    progress        a progress bar, or lines where there is no terminal
+    sweeps          run a sweep, or variants of one, in a terminal
+    sweep_display   what it shows while it trains
+    capacity        `jaxhash sweep`, and the same as an experiment
+    hashing         options and files of the hash study's figures
+    network         one trained network for the experiments that look into it
+    files           figures, tables and datasets, each written whole or not at all
+    machines        options for devices and processes
+    report_runs     what the folders of runs hold
+    report_page     an HTML page of it
+
+A command is a frozen dataclass of options and a function that takes it: `command.command(Config, __doc__, body, argv)`.
+"""
+
+from jaxhash.terminal.files import save
+from jaxhash.terminal.sweeps import run_sweep, run_variants
+
+__all__ = ["run_sweep", "run_variants", "save"]

@@ -1,4 +1,4 @@
-"""What the folder of a run holds, for the report: pictures with the notes inside them, tables, configuration.
+"""Folder of a run as the report shows it: pictures with the notes inside them, tables, configuration.
 
 Any folder that an experiment writes: of a sweep (config.json, results.nc), of variants of one, of a hash experiment
 (tables and NetCDF of its own). A file that cannot be read is named and left out; the rest is still told.

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from experiments import naswot, near_duplicates, nearest_examples, one_model, ood_monitor
+from experiments import naswot, near_duplicates, nearest_examples, ood_monitor
 from jaxhash.codes.code import pack
 from jaxhash.models.mlp import ModelConfig, build
 from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.terminal import network
 from jaxhash.training.population import model_key
 
 
@@ -80,11 +81,11 @@ def test_classes_left_out_are_in_no_part_of_the_data(trained, tmp_path):
 
 def test_pictures_are_resized_and_turned_grey():
     colour = np.ones((2, 6, 6, 3), np.float32) * np.array([0.0, 0.3, 0.9], np.float32)
-    np.testing.assert_allclose(one_model.resized_like(colour, 3, 1), np.full((2, 9), 0.4), rtol=1e-6)
-    assert one_model.resized_like(colour[..., :1], 4, 3).shape == (2, 48)
-    assert one_model.as_images(np.zeros((5, 3072))).shape == (5, 32, 32, 3)
+    np.testing.assert_allclose(network.resized_like(colour, 3, 1), np.full((2, 9), 0.4), rtol=1e-6)
+    assert network.resized_like(colour[..., :1], 4, 3).shape == (2, 48)
+    assert network.as_images(np.zeros((5, 3072))).shape == (5, 32, 32, 3)
     with pytest.raises(ValueError, match="14 features make no square picture"):
-        one_model.as_images(np.zeros((5, 14)))
+        network.as_images(np.zeros((5, 14)))
 
 
 def test_the_naswot_score_is_the_log_determinant():

@@ -1,8 +1,5 @@
 """The commands as a person at a terminal uses them."""
 
-import subprocess
-import sys
-
 import pandas as pd
 import pytest
 
@@ -11,28 +8,23 @@ from experiments import model_capacity
 SMALL = ["--widths", "4", "9", "--repeats", "2", "--epochs", "3"]
 
 
-def command(*arguments, **more):
-    process = [sys.executable, "-m", "experiments.model_capacity", *map(str, arguments)]
-    return subprocess.run(process, capture_output=True, text=True, **more)
-
-
-@pytest.mark.slow
-def test_a_run_leaves_numbers_a_figure_and_a_table(tmp_path):
+def test_a_run_leaves_numbers_a_figure_and_a_table(tmp_path, capfd):
     out = tmp_path / "run"
-    done = command(*SMALL, "--out", out)
-    assert done.returncode == 0, done.stderr
-    assert "100 %  4 of 4 models" in done.stderr
+    model_capacity.main([*SMALL, "--out", str(out)])
+    printed = capfd.readouterr()
+    assert "100 %  4 of 4 models" in printed.err
     assert (out / "model_capacity.png").stat().st_size > 10_000
     table = pd.read_csv(out / "results.csv")
     assert sorted(zip(table["repeat"], table["width"], strict=True)) == [(0, 4), (0, 9), (1, 4), (1, 9)]
-    header = next(line for line in done.stdout.splitlines() if "width" in line)
+    header = next(line for line in printed.out.splitlines() if "width" in line)
     headings = ["width", "acc.", "acc.", "red.", "red.", "K-Means", "K-Means", "9-NN", "logistic"]
     assert header.replace("┃", " ").split() == headings
     mean = table[table["width"] == 9]["knn_accuracy"].mean()
-    assert f"{mean:.3f}" in next(line for line in done.stdout.splitlines() if line.strip(" │┃").startswith("9 "))
-    refused = command(*SMALL, "--seed", "1", "--out", out)
-    assert refused.returncode == 1
-    assert "seed: 0 there, 1 here" in " ".join(refused.stderr.split())
+    assert f"{mean:.3f}" in next(line for line in printed.out.splitlines() if line.strip(" │┃").startswith("9 "))
+    with pytest.raises(SystemExit) as refused:
+        model_capacity.main([*SMALL, "--seed", "1", "--out", str(out)])
+    assert refused.value.code == 1
+    assert "seed: 0 there, 1 here" in " ".join(capfd.readouterr().err.split())
     pd.testing.assert_frame_equal(pd.read_csv(out / "results.csv"), table)
 
 

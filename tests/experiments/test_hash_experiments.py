@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 
 from experiments import hash_reinforce
-from jaxhash.terminal import hash_figure
-from jaxhash.terminal.hash_figure import Common
+from jaxhash.terminal import hashing
+from jaxhash.terminal.hashing import Common
 
 
 @pytest.mark.slow
@@ -50,11 +50,11 @@ def test_bad_options_get_one_clear_error_and_write_nothing(tmp_path, capsys, arg
 
 
 def test_words_are_drawn_by_the_seed():
-    first, again, other = (hash_figure.words(Common(seed=seed), 50) for seed in (1, 1, 2))
+    first, again, other = (hashing.words(Common(seed=seed), 50) for seed in (1, 1, 2))
     assert first == again != other
     assert len(set(first)) == 50
     with pytest.raises(ValueError, match="20,000 words wanted, but english has 10,902"):
-        hash_figure.words(Common(), 20_000)
+        hashing.words(Common(), 20_000)
 
 
 @pytest.mark.slow
@@ -70,5 +70,5 @@ def test_ctrl_c_ends_a_training_at_once_and_writes_nothing(tmp_path):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
-    assert "nothing was written" in error
+    assert "Interrupted. Nothing was written." in error
     assert not out.exists()

@@ -10,10 +10,12 @@ import xarray as xr
 from PIL import Image
 
 from experiments import phase_chart, sample_size, training_time
-from jaxhash.plots import phase, style
+from jaxhash.plots import phase
+from jaxhash.plots.sweeps import against
 from jaxhash.sweeps import presets
 from jaxhash.sweeps.engine import METRICS, RANDOM
 from jaxhash.sweeps.phase import CRITICAL, NAMES, SUFFICIENT, UNDER, UNKNOWN, Thresholds, chart
+from jaxhash.terminal import sweeps
 from jaxhash.terminal.command import option
 
 
@@ -41,7 +43,7 @@ def test_a_command_runs_its_grid_and_leaves_figure_and_table(module, picture, tm
         asked.append(config)
         return results_of(config)
 
-    monkeypatch.setattr(module, "run_sweep", run_sweep)
+    monkeypatch.setattr(sweeps, "run_sweep", run_sweep)
     module.main(["--dataset", "mnist", "--repeats", "2", "--epochs", "30", "--out", str(tmp_path / "run")])
     (config,) = asked
     assert (config.dataset, config.repeats, config.train.epochs, config.widths) == ("mnist", 2, 30, (40, 50, 60))
@@ -145,7 +147,7 @@ def test_the_chart_has_a_column_each_and_the_data_in_its_cells(panels):
 
 def test_lines_against_training_time_keep_the_untrained_models():
     results = results_of(training_time.default("digits", 0))
-    figure = style.against(results, "epoch", training_time.PANELS, "a title")
+    figure = against(results, "epoch", training_time.PANELS, "a title")
     lines = figure.axes[4].get_lines()
     assert [line.get_label() for line in lines] == ["width 10", "width 20", "width 40"]
     np.testing.assert_array_equal(lines[1].get_xdata(), results["epoch"])

@@ -49,7 +49,7 @@ SWEEP = """
 import random, sys, time
 from pathlib import Path
 import numpy as np
-from jaxhash.terminal.command import run_sweep
+from jaxhash.terminal.sweeps import run_sweep
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import programs
 from jaxhash.sweeps import task as tasks

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxhash.plots import style
+from jaxhash.plots.sweeps import capacity
 from jaxhash.sweeps.engine import METRICS
 
 
@@ -18,7 +19,7 @@ def results():
 
 
 def test_lines_are_means_over_repeats_that_did_not_diverge(results):
-    figure = style.capacity(results, "a title")
+    figure = capacity(results, "a title")
     left, right = figure.axes
     drawn = {line.get_label(): line for axes in (left, right) for line in axes.get_lines()}
     for label, name in {
@@ -46,7 +47,7 @@ def test_bands_are_one_standard_deviation_either_side(results):
 
 
 def test_a_figure_is_written_as_a_picture(results, tmp_path):
-    style.save(style.capacity(results, "a title"), tmp_path / "x.png")
+    style.save(capacity(results, "a title"), tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.size == (1500, 630)
         assert len(np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3), axis=0)) > 10
@@ -61,8 +62,8 @@ def test_a_figure_is_written_as_a_picture(results, tmp_path):
 @pytest.mark.parametrize(
     ("argv", "line"),
     [
-        (["/usr/bin/python3", "-m", "experiments.rows", "--out", "a b"], "python -m experiments.rows --out 'a b'"),
-        (["python", "-W", "error", "-m", "bench.mnist"], "python -m bench.mnist"),
+        (["/usr/bin/python3", "-m", "experiments.depth", "--out", "a b"], "python -m experiments.depth --out 'a b'"),
+        (["python", "-W", "error", "-m", "bench.codes"], "python -m bench.mnist"),
         (["python", "-m", "pytest", "-m", "slow"], ""),
         (["python", "file.py"], ""),
         (["python"], ""),

@@ -18,6 +18,7 @@ from PIL import Image
 
 from experiments import report
 from jaxhash.plots import style as plots
+from jaxhash.plots.sweeps import capacity
 from jaxhash.terminal.report_runs import MOST_ROWS, configuration, read_run
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
@@ -96,7 +97,7 @@ def sweep_run(trained, tmp_path_factory):
     folder.mkdir()
     for name in ("config.json", "results.nc", "results.csv"):
         shutil.copy(trained.out / name, folder)
-    figure = plots.capacity(trained.results, "digits & co.")
+    figure = capacity(trained.results, "digits & co.")
     plots.save(figure, folder / "model_capacity.png")
     return folder
 

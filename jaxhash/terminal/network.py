@@ -1,4 +1,4 @@
-"""What the examples of uses of neural codes share: one trained network and its data, and examples as pictures."""
+"""One trained network and its data, for the commands that show uses of neural codes; and examples as pictures."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from jaxhash.data import Dataset, catalogue
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.sweeps import folder as runs
 from jaxhash.sweeps.engine import SweepConfig
-from jaxhash.terminal.command import run_sweep
+from jaxhash.terminal.sweeps import run_sweep
 from jaxhash.training.mlp import TrainConfig
 
 
@@ -48,7 +48,7 @@ class Common:
         return self.out or Path("runs") / f"{experiment}-{Path(self.data_name).stem}"
 
 
-def network(config: Common, out: Path) -> tuple[jaxhash.Model, Dataset]:
+def load_network(config: Common, out: Path) -> tuple[jaxhash.Model, Dataset]:
     """The network, trained into `out` if it is not there yet, and its data.
 
     Raises:
@@ -56,14 +56,14 @@ def network(config: Common, out: Path) -> tuple[jaxhash.Model, Dataset]:
     """
     dataset = catalogue.load(config.data_name, config.data_dir)
     if config.run is None:
-        return train(config, config.dataset, out), dataset
+        return train_network(config, config.dataset, out), dataset
     try:
         return jaxhash.load(config.run, width=config.width, repeat=0), dataset
     except KeyError as error:
         raise ValueError(f"--width {config.width}: {error.args[0]}") from None
 
 
-def train(config: Common, dataset: str, out: Path) -> jaxhash.Model:
+def train_network(config: Common, dataset: str, out: Path) -> jaxhash.Model:
     """Train one network on a dataset by the study's recipe, into a folder of its own."""
     grid = SweepConfig(
         dataset=dataset,

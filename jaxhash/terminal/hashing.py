@@ -1,38 +1,27 @@
-"""What the commands of the hash experiments share: options, training with progress, results saved and drawn."""
+"""Commands of the hash study: their options, words, trainings with progress, labelled histories and summaries."""
 
-import os
-import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import jax
 import numpy as np
-import tyro
 import xarray as xr
-from matplotlib.figure import Figure
 from rich.console import Console
-from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from jaxhash.data.download import DataError
 from jaxhash.hashing.keys.tokens import Tokens
 from jaxhash.hashing.keys.words import load_keys
-from jaxhash.hashing.study.loop import Report, train_seeds
+from jaxhash.hashing.study.loop import train_seeds
 from jaxhash.hashing.study.networks import NetworkConfig, alphabet_of
 from jaxhash.hashing.study.table import expected_collisions
-from jaxhash.plots import hashing as hash_plots
-from jaxhash.plots import style
+from jaxhash.plots import hashing as plots
 from jaxhash.plots.hashing import Panel
-from jaxhash.storage import checkpoint
-from jaxhash.terminal.command import EXIT_INTERRUPTED
-
-Config = TypeVar("Config")
-SECONDS_BETWEEN_LINES = 10
-"""How often progress is told where there is no terminal to draw a bar in."""
+from jaxhash.terminal.command import in_background
+from jaxhash.terminal.files import save
+from jaxhash.terminal.progress import progress
 
 
 @dataclass(frozen=True)
@@ -52,19 +41,9 @@ class Common:
         if self.seeds < 1:
             raise ValueError(f"seeds={self.seeds} is less than 1; train at least once")
 
-
-def command(config: type[Config], description: str | None, body: Callable[[Config], None], arguments: Any) -> None:
-    """Run an experiment for a person at a terminal: errors that can be mended in one line, 130 after Ctrl-C."""
-    console = Console(stderr=True)
-    try:
-        body(tyro.cli(config, description=description, args=arguments, config=(tyro.conf.OmitArgPrefixes,)))
-    except (ValueError, DataError, OSError) as error:
-        console.print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        console.print("Interrupted; nothing was written.")
-        # A compiled program cannot be stopped from outside: the process ends without waiting for it.
-        os._exit(EXIT_INTERRUPTED)
+    def folder(self, experiment: str) -> Path:
+        """Where results go."""
+        return self.out or Path("runs") / experiment
 
 
 def words(common: Common, count: int | None = None) -> list[bytes]:
@@ -80,7 +59,7 @@ def words(common: Common, count: int | None = None) -> list[bytes]:
     return [every[i] for i in order]
 
 
-def listed(name: str, say: Console) -> list[bytes]:
+def listed(name: str, console: Console) -> list[bytes]:
     """The keys of a list by name or path; where the study's dictionary is not at hand, the words of the package.
 
     Raises:
@@ -91,7 +70,7 @@ def listed(name: str, say: Console) -> list[bytes]:
     except DataError as error:
         if name != "dwyl":
             raise
-        say.print(f"{error}\nTaking the words of the package (english) instead.", highlight=False)
+        console.print(f"{error}\nTaking the words of the package (english) instead.", highlight=False)
         return load_keys("english")
 
 
@@ -100,60 +79,19 @@ def network(tokens: Tokens, hidden: tuple[int, ...] = (300, 300), reader: str = 
     return NetworkConfig(hidden, reader, alphabet=alphabet_of(tokens))  # type: ignore[arg-type]
 
 
-def train(
-    label: str,
-    make_train: Callable[..., Any],
-    config: Any,
-    common: Common,
-    *data: Any,
-) -> tuple[Any, Any]:
+def train(label: str, make_train: Callable[..., Any], config: Any, common: Common, *data: Any) -> tuple[Any, Any]:
     """Train a learner from all seeds in one program, with progress.
 
     Returns:
         The states and the history (NumPy) with a leading axis of seeds.
     """
-    console = Console(stderr=True)
-    bar = Progress(*Progress.get_default_columns()[:2], TimeElapsedColumn(), TimeRemainingColumn(), console=console)
-    task = bar.add_task(label, total=config.iterations)
-    spoke = time.monotonic()
+    with progress(label, config.iterations) as told:
 
-    def report(done: int) -> None:
-        nonlocal spoke
-        bar.update(task, completed=done)
-        if not console.is_terminal and time.monotonic() - spoke > SECONDS_BETWEEN_LINES:
-            spoke = time.monotonic()
-            console.print(f"{label}: iteration {done:,} of {config.iterations:,}")
+        def work() -> Any:
+            return jax.block_until_ready(train_seeds(make_train(config, told), common.seeds, common.seed, *data))
 
-    def work(report: Report) -> Any:
-        return jax.block_until_ready(train_seeds(make_train(config, report), common.seeds, common.seed, *data))
-
-    if console.is_terminal:
-        with bar:
-            state, history = in_background(lambda: work(report))
-    else:
-        console.print(label)
-        state, history = in_background(lambda: work(report))
+        state, history = in_background(work)
     return state, jax.tree.map(np.asarray, history)
-
-
-def in_background(work: Callable[[], Any]) -> Any:
-    """Run a long computation in another thread, so that Ctrl-C is heard while it runs."""
-    results: list[Any] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.2)
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 def labelled(history: Any) -> xr.Dataset:
@@ -190,25 +128,10 @@ def show_episodes(
     chance = expected_collisions(words, bins)
     title = f"{learner}, {words:,} words in {bins:,} bins, {common.seeds} seeds"
     row = [Panel("collisions", "collisions, bins drawn", chance, "chance"), *panels]
-    save(name, common, {"results": results}, {name: hash_plots.curves([("", results)], [row], title)})
+    figure = plots.curves([("", results)], [row], title)
+    save(common.folder(name), {name: figure}, datasets={"results": results})
     columns = {"collisions": "collisions", "greedy_collisions": "best bins", "largest_bin": "fullest bin"}
     Console().print(summary(f"{title}; chance: {chance:.0f} collisions", [("", results)], columns))
-
-
-def save(name: str, common: Common, results: dict[str, xr.Dataset], figures: dict[str, Figure]) -> None:
-    """Write datasets and pictures into the experiment's folder under their names, and say so.
-
-    Raises:
-        OSError: if they cannot be written.
-    """
-    out = common.out or Path("runs") / name
-    out.mkdir(parents=True, exist_ok=True)
-    numbers, pictures = [out / f"{file}.nc" for file in results], [out / f"{file}.png" for file in figures]
-    for path, data in zip(numbers, results.values(), strict=True):
-        checkpoint.write_bytes(path, bytes(data.to_netcdf(engine="scipy")))
-    for path, figure in zip(pictures, figures.values(), strict=True):
-        style.save(figure, path)
-    Console().print(f"Figure: {', '.join(map(str, pictures))}\nNumbers: {', '.join(map(str, numbers))}")
 
 
 def summary(title: str, rows: Sequence[tuple[str, xr.Dataset]], variables: dict[str, str], last: int = 10) -> Table:
