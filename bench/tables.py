@@ -152,8 +152,17 @@ def scaling(machine: str) -> str:
     return _table(("", "size", "seconds", "rate", "peak, GiB"), rows)
 
 
+def compiling(machine: str) -> str:
+    """Seconds to compile and to run each program of a sweep, with JAX's options and with ours."""
+    rows = []
+    for name, found in _result("compile", machine)["seconds"].items():
+        plain, ours = found["JAX's options"], found["jaxhash's options"]
+        rows.append((name, f"{plain['compile']:.1f}", f"{ours['compile']:.1f}", f"{1e3 * ours['run']:,.1f}"))
+    return _table(("", "compiling, s", "with jaxhash's options, s", "a run, ms"), rows)
+
+
 TABLES: dict[str, Callable[[str], str]] = {
-    table.__name__: table for table in (summary, training, properties, codes, throughput, calls, scaling)
+    table.__name__: table for table in (summary, training, properties, codes, throughput, calls, scaling, compiling)
 }
 
 
