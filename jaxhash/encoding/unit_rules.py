@@ -28,7 +28,7 @@ An explicit `jax.nn.relu` is always a unit. Several pieces with the same corner 
 expressions are one x, however often they are written.
 """
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -36,25 +36,29 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxhash.encoding.jaxpr_graph import RULED_CALLS, Op, Value, resolve
+from jaxhash.encoding.expressions import (
+    COMPARISONS,
+    POLYNOMIAL,
+    against_constant,
+    comparison,
+    divides,
+    factor,
+    guards,
+    is_function_of,
+    is_softmax,
+    is_variance,
+    scaled,
+    selects,
+    unscaled,
+    users,
+)
+from jaxhash.encoding.jaxpr_graph import Op, Value, resolve
 
 SMOOTH_CALLS = {
     "gelu", "log_sigmoid", "logaddexp", "mish", "sigmoid", "silu", "soft_sign", "softplus", "sparse_plus",
     "sparse_sigmoid", "squareplus", "swish",
 }  # fmt: skip
 SMOOTH = {"cos", "erf", "erfc", "logistic", "sin", "tanh"}
-_ELEMENTWISE = {
-    "abs", "add", "add_any", "clamp", "convert_element_type", "copy", "div", "exp", "exp2", "expm1", "ge", "gt",
-    "integer_pow", "le", "log1p", "logistic", "lt", "max", "min", "mul", "neg", "pow", "select_n", "sign", "square",
-    "stop_gradient", "sub", "tanh",
-}  # fmt: skip
-_POLYNOMIAL = {"add", "convert_element_type", "copy", "div", "integer_pow", "mul", "neg", "square", "sub"}
-_ROOTS = {"cbrt", "log", "rsqrt", "sqrt"}
-_SHAPING = {"broadcast_in_dim", "convert_element_type", "copy", "expand_dims", "reshape", "squeeze", "transpose"}
-_SUMS = {"dot_general", "psum", "psum_invariant", "reduce_sum"}
-_COMPARISONS = {"ge", "gt", "le", "lt"}
-SMALLEST_SHIFT = 0.1
-"""max(x, 0) + shift with at least this shift is far from 0 without the maximum's help."""
 
 
 class Match(NamedTuple):
@@ -109,7 +113,7 @@ def _two_sided(kind: str, x: Value, low: float, high: float) -> Match:
 
 def _max_min(op: Op) -> Match | None:
     """max or min of a value and a constant."""
-    split = _against_constant(op)
+    split = against_constant(op)
     if op.primitive not in ("max", "min") or split is None or np.isinf(split[1]):
         return None
     x, corner = split
@@ -118,27 +122,27 @@ def _max_min(op: Op) -> Match | None:
     if "relu" in op.calls:
         return Match("relu", (x,), _plain) if corner == 0 else None
     inner = resolve(x).producer
-    if inner is not None and inner.primitive == other and _against_constant(inner) is not None:
+    if inner is not None and inner.primitive == other and against_constant(inner) is not None:
         return None  # the second half of a clip, seen with the first
-    clips = [user for user in _users(op.outputs[0]) if user.primitive == other and _against_constant(user)]
+    clips = [user for user in users(op.outputs[0]) if user.primitive == other and against_constant(user)]
     if clips:
-        bounds = sorted([corner, _against_constant(clips[0])[1]])  # type: ignore[index]
+        bounds = sorted([corner, against_constant(clips[0])[1]])  # type: ignore[index]
         return _two_sided("relu6", x, bounds[0], bounds[1]) if x.depends else None
     if corner != 0:
         return _no_unit(op.primitive, _OTHER_CORNER.format(corner))
-    if _is_variance(x):
+    if is_variance(x):
         return _no_unit(op.primitive, "a guard: it clips the variance E[x^2] - E[x]^2")
-    return _no_unit(op.primitive, _GUARD) if _guards(op.outputs[0]) else Match(kind, (x,), _plain)
+    return _no_unit(op.primitive, _GUARD) if guards(op.outputs[0]) else Match(kind, (x,), _plain)
 
 
 def _scaled_max(op: Op) -> Match | None:
     """max or min of a value and a multiple of it."""
     if op.primitive not in ("max", "min") or not all(value.depends and value.floating for value in op.inputs):
         return None
-    bases = [_unscaled(value, by_parameters=True) for value in op.inputs]
+    bases = [unscaled(value, by_parameters=True) for value in op.inputs]
     if bases[0] is not bases[1]:
         return None
-    low, high = sorted(_factor(value, bases[0]) for value in op.inputs)
+    low, high = sorted(factor(value, bases[0]) for value in op.inputs)
     if op.primitive == "max" and high == 1:
         return Match("leaky_relu" if low >= 0 else "abs", (bases[0],), _plain)
     return Match(op.primitive, (bases[0],), _plain)
@@ -155,9 +159,9 @@ def _clamp(op: Op) -> Match | None:
 
 def _select(op: Op) -> Match | None:
     """A selection on the sign of a value between functions of it."""
-    if not _selects(op):
+    if not selects(op):
         return None
-    compared = _comparison(op.inputs[0])
+    compared = comparison(op.inputs[0])
     if compared is None or not op.outputs[0].floating:
         return None
     x, corner = compared
@@ -166,28 +170,28 @@ def _select(op: Op) -> Match | None:
         for one, rest in (branches, branches[::-1]):
             inner = resolve(rest).producer
             if one.constant == corner and inner is not None and inner.primitive == "select_n":
-                other = _comparison(inner.inputs[0])
+                other = comparison(inner.inputs[0])
                 if other == (x, -corner) and any(resolve(v) is x for v in inner.inputs[1:]):
                     return Match("hard_tanh", (x,), _pieces(-1.0, 1.0), (-1.0, 1.0))
-        if any(_comparison(user.inputs[0]) == (x, -corner) for user in _users(op.outputs[0]) if _selects(user)):
+        if any(comparison(user.inputs[0]) == (x, -corner) for user in users(op.outputs[0]) if selects(user)):
             return None  # the inner half of a hard_tanh, seen with the outer
-    if not _is_function_of(x, *branches):
+    if not is_function_of(x, *branches):
         return _no_unit("where", "it selects between other values than functions of the one compared")
     if corner != 0:
         return _no_unit("where", _OTHER_CORNER.format(corner))
-    return _no_unit("where", _GUARD) if _guards(op.outputs[0]) else Match("where", (x,), _plain)
+    return _no_unit("where", _GUARD) if guards(op.outputs[0]) else Match("where", (x,), _plain)
 
 
 def _masked(op: Op) -> Match | None:
     """(x > 0) as a number, times a function of x."""
     if op.primitive != "mul":
         return None
-    for mask, factor in (op.inputs, op.inputs[::-1]):
+    for mask, other in (op.inputs, op.inputs[::-1]):
         producer = resolve(mask).producer
         if producer is None or producer.primitive != "convert_element_type":
             continue
-        compared = _comparison(producer.inputs[0])
-        if compared is not None and compared[1] == 0 and _is_function_of(compared[0], factor):
+        compared = comparison(producer.inputs[0])
+        if compared is not None and compared[1] == 0 and is_function_of(compared[0], other):
             return Match("where", (compared[0],), _plain)
     return None
 
@@ -196,12 +200,12 @@ def _abs(op: Op) -> Match | None:
     if op.primitive != "abs" or not op.inputs[0].floating:
         return None
     x = op.inputs[0]
-    users = list(_users(op.outputs[0]))
-    if users and all(user.primitive in {"reduce_sum", "reduce_max", *_COMPARISONS} for user in users):
+    uses = list(users(op.outputs[0]))
+    if uses and all(user.primitive in {"reduce_sum", "reduce_max", *COMPARISONS} for user in uses):
         return _no_unit("abs", "abs in a norm or a test")
-    if users and all(user.primitive == "add" and _divides(user.outputs[0], resolve(x)) for user in users):
+    if uses and all(user.primitive == "add" and divides(user.outputs[0], resolve(x)) for user in uses):
         return smooth_call("soft_sign", [x])
-    return _no_unit("abs", _GUARD) if _guards(op.outputs[0]) else Match("abs", (x,), _plain)
+    return _no_unit("abs", _GUARD) if guards(op.outputs[0]) else Match("abs", (x,), _plain)
 
 
 def _smooth(op: Op) -> Match | None:
@@ -220,14 +224,14 @@ def _smooth(op: Op) -> Match | None:
 def _gated(op: Op) -> tuple[str, list[Value]] | None:
     """The gate of x times a function of x, as gelu and silu are written: the name of the whole, and x."""
     name = {"logistic": "silu", "tanh": "gelu", "erf": "gelu", "erfc": "gelu"}.get(op.primitive)
-    for user in _scaled(op.outputs[0]) if name else ():
+    for user in scaled(op.outputs[0]) if name else ():
         if user.primitive != "mul":
             continue
         for value in user.inputs:
-            x = _unscaled(value)
-            if op.primitive == "tanh" and _unscaled(op.inputs[0]) is x:
+            x = unscaled(value)
+            if op.primitive == "tanh" and unscaled(op.inputs[0]) is x:
                 continue  # of x + 0.044715 x^3 it is gelu
-            if _is_function_of(x, op.inputs[0], of=_POLYNOMIAL):
+            if is_function_of(x, op.inputs[0], of=POLYNOMIAL):
                 return str(name), [x]
     return None
 
@@ -260,7 +264,7 @@ def _maxout(op: Op) -> Match | None:
 
 def _reduce_max(op: Op) -> Match | None:
     """Largest of all values along some axes; the first of equals wins."""
-    if op.primitive != "reduce_max" or not op.inputs[0].floating or _is_softmax(op):
+    if op.primitive != "reduce_max" or not op.inputs[0].floating or is_softmax(op):
         return None
     axes = tuple(op.eqn.params["axes"])
 
@@ -298,162 +302,3 @@ def _max_pool(op: Op) -> Match | None:
 _RULES: tuple[Rule, ...] = (
     _max_min, _scaled_max, _clamp, _select, _masked, _abs, _smooth, _sign, _maxout, _reduce_max, _max_pool,
 )  # fmt: skip
-
-
-def _against_constant(op: Op) -> tuple[Value, float] | None:
-    """An operation on a floating-point value that depends on the examples, and a constant: both, either way round."""
-    if len(op.inputs) == 2:
-        for x, constant in (op.inputs, op.inputs[::-1]):
-            if x.depends and x.floating and constant.constant is not None:
-                return x, constant.constant
-    return None
-
-
-def _comparison(value: Value) -> tuple[Value, float] | None:
-    """If this is whether x is more (or less) than a constant: x, and the constant."""
-    producer = resolve(value).producer
-    if producer is None or producer.primitive not in _COMPARISONS:
-        return None
-    split = _against_constant(producer)
-    return None if split is None else (resolve(split[0]), split[1])
-
-
-def _selects(op: Op) -> bool:
-    return op.primitive == "select_n" and len(op.inputs) == 3
-
-
-def _users(value: Value) -> Iterator[Op]:
-    """Operations that use a value, through those that only shape it."""
-    for user in value.users:
-        if user.primitive in _SHAPING:
-            yield from _users(user.outputs[0])
-        elif user.primitive not in RULED_CALLS:  # what is inside such a call uses the value too
-            yield user
-
-
-def _guards(value: Value) -> bool:
-    """All that uses the value, shaped, scaled or shifted a little, is a root, a logarithm or a division by it."""
-    users = [user for user in value.users if user.primitive not in RULED_CALLS]
-    return bool(users) and all(_is_guarded(user, value) for user in users)
-
-
-def _is_guarded(user: Op, value: Value) -> bool:
-    others = [v for v in user.inputs if v is not value]
-    match user.primitive:
-        case "div" if user.inputs[1] is value:
-            return user.inputs[0] is not value
-        case "pow":
-            # A power of 1 or more has no pole and no infinite slope at 0.
-            exponent = user.inputs[1].constant
-            return user.inputs[0] is value and (exponent is None or exponent < 1)
-        case "add" | "sub":
-            small = all(not v.depends and (v.constant is None or abs(v.constant) < SMALLEST_SHIFT) for v in others)
-            return small and _guards(user.outputs[0])
-        case "div" | "mul":
-            return not any(v.depends for v in others) and _guards(user.outputs[0])
-        case name:
-            return name in _ROOTS or (name in _SHAPING and _guards(user.outputs[0]))
-
-
-def _scaled(value: Value) -> Iterator[Op]:
-    """Operations that use a value together with another, also after constants are added to it or multiply it."""
-    for user in value.users:
-        moving = sum(v.depends for v in user.inputs)
-        if moving > 1:
-            yield user
-        elif user.primitive in {"add", "div", "mul", "sub", *_SHAPING}:
-            yield from _scaled(user.outputs[0])
-
-
-def _unscaled(value: Value, *, by_parameters: bool = False) -> Value:
-    """The value before it was multiplied by a constant (or by what does not depend on the examples)."""
-    value = resolve(value)
-    while value.producer is not None and value.producer.primitive in {"div", "mul", "neg"}:
-        moving = [v for v in value.producer.inputs if v.depends]
-        if len(moving) != 1 or not (by_parameters or _multiplies_by(value.producer) is not None):
-            break
-        if moving[0].shape != value.shape or (value.producer.primitive == "div" and value.producer.inputs[1].depends):
-            break
-        value = resolve(moving[0])
-    return value
-
-
-def _multiplies_by(op: Op) -> float | None:
-    """The constant by which an operation multiplies what depends on the examples, if that is known."""
-    if op.primitive == "neg":
-        return -1.0
-    constant = next((v.constant for v in op.inputs if v.constant is not None), None)
-    return 1 / constant if constant and op.primitive == "div" else constant
-
-
-def _factor(value: Value, base: Value) -> float:
-    """By what a value is the multiple of its base; not a number if that is not known."""
-    factor, value = 1.0, resolve(value)
-    while value is not base and value.producer is not None:
-        constant = _multiplies_by(value.producer)
-        factor *= float("nan") if constant is None else constant
-        value = resolve(next(v for v in value.producer.inputs if v.depends))
-    return factor
-
-
-def _divides(value: Value, x: Value) -> bool:
-    """Its only use is x / value."""
-    return bool(value.users) and all(
-        user.primitive == "div" and user.inputs[1] is value and resolve(user.inputs[0]) is x for user in value.users
-    )
-
-
-def _is_variance(x: Value) -> bool:
-    """E[a] - E[b]^2."""
-    producer = resolve(x).producer
-    if producer is None or producer.primitive != "sub":
-        return False
-    square = resolve(producer.inputs[1]).producer
-    if square is None or square.primitive not in {"square", "integer_pow", "mul"}:
-        return False
-    return _is_mean(producer.inputs[0]) and all(_is_mean(value) for value in square.inputs)
-
-
-def _is_mean(value: Value) -> bool:
-    producer = resolve(value).producer
-    while producer is not None and producer.primitive in {"div", "mul", *_SHAPING}:
-        moving = [v for v in producer.inputs if v.depends]
-        producer = resolve(moving[0]).producer if moving else None
-    return producer is not None and producer.primitive in _SUMS
-
-
-def _is_function_of(x: Value, *values: Value, of: Set[str] = _ELEMENTWISE) -> bool:
-    """Values computed entry by entry (by operations `of`) from x, constants and parameters: x is in one at least.
-
-    Roots, logarithms and divisions by x mark a guard, and are no part of such a function.
-    """
-    waiting = [resolve(value) for value in values]
-    seen: set[Value] = set()
-    while waiting:
-        value = waiting.pop()
-        if value in seen:
-            continue
-        seen.add(value)
-        if value is x or not value.depends:
-            continue
-        producer = value.producer
-        if producer is None or producer.primitive not in of:
-            return False
-        if producer.primitive == "div" and producer.inputs[1].depends:
-            return False
-        waiting += [resolve(v) for v in producer.inputs]
-    return x in seen
-
-
-def _is_softmax(op: Op) -> bool:
-    """The maximum is subtracted from what it is the maximum of."""
-    x = resolve(op.inputs[0])
-
-    def subtracted(value: Value) -> bool:
-        return any(
-            (user.primitive == "sub" and resolve(user.inputs[0]) is x)
-            or (user.primitive in _SHAPING | {"max", "select_n", "stop_gradient"} and subtracted(user.outputs[0]))
-            for user in value.users
-        )
-
-    return subtracted(op.outputs[0])
