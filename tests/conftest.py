@@ -1,7 +1,13 @@
 """What several test files look at: one small sweep on the embedded digits, trained once."""
 
-import fcntl
+# isort: off
 import os
+
+# Small products: threads of BLAS that wait for one another use many times the time of the work.
+os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+# isort: on
+
+import fcntl
 import shutil
 import subprocess
 import tempfile
@@ -14,6 +20,7 @@ import jax
 import numpy as np
 import pytest
 import xarray as xr
+from threadpoolctl import threadpool_limits
 
 import jaxhash
 from jaxhash.data import Dataset
@@ -23,6 +30,8 @@ from jaxhash.sweeps import results
 from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.training.mlp import TrainConfig
 
+# The environment reaches libraries that load later, and processes of tests; this those that pytest's plugins loaded.
+threadpool_limits(1)
 # The suite computes as commands do: every program on the thread that calls it.
 one_thread_a_worker()
 # Oracles are float32: on a GPU, products would otherwise be TF32's.

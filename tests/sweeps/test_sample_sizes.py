@@ -1,9 +1,6 @@
 """Sweeps over sample sizes and snapshots: one training of many models, and the programs that serve every count."""
 
 import dataclasses
-import hashlib
-import json
-import shutil
 import threading
 
 import jax
@@ -144,26 +141,6 @@ def test_models_that_are_not_there_are_named(grid, trained):
         jaxhash.load(out, width=20, repeat=0, epoch=4)
     with pytest.raises(KeyError, match=r"examples=5 in .*: .*, examples all, epochs the last"):
         jaxhash.load(trained.out, width=20, repeat=0, examples=5)
-
-
-def test_a_run_from_before_these_options_is_continued_and_read(trained, tmp_path):
-    out = tmp_path / "x"
-    shutil.copytree(trained.out, out)
-    description = json.loads((out / "config.json").read_text())
-    for name in ("sample_sizes", "snapshots", "random_inputs"):
-        del description["config"][name]
-    del description["config"]["train"]["input_noise"]
-    (out / "config.json").write_text(json.dumps(description))
-    for path in out.glob("tasks/*/meta.json"):  # which did not say yet whose they are
-        meta = json.loads(path.read_text())
-        del meta["sha256"], meta["description"]["of"]
-        digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
-        path.write_text(json.dumps({**meta, "sha256": digest}))
-    xr.testing.assert_equal(sweep.run(trained.config, out), trained.results)
-    assert_same_models(jaxhash.load(out, width=3, repeat=1), trained.model(3, 1))
-    noisy = dataclasses.replace(trained.config, train=dataclasses.replace(trained.config.train, input_noise=0.5))
-    with pytest.raises(ValueError, match=r"train\.input_noise: 0\.0 there, 0\.5 here"):
-        sweep.run(noisy, out)
 
 
 @pytest.mark.parametrize(
