@@ -168,7 +168,8 @@ def test_a_mesh_that_is_none_is_refused(mesh):
 
 
 def test_more_devices_than_there_are_are_refused():
-    with pytest.raises(ValueError, match="xla_force_host_platform_device_count=99"):
+    on_cpu = jax.devices()[0].platform == "cpu"
+    with pytest.raises(ValueError, match="xla_force_host_platform_device_count=99" if on_cpu else "give at most"):
         places("99")
     assert [place.devices for place in places("none")] == [(jax.local_devices()[0],)]
 
@@ -195,6 +196,7 @@ for method, config in small.items():
 @pytest.mark.slow
 def test_a_hash_learned_on_many_devices_is_the_same(tmp_path):
     env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # integers, for the most part: compiling takes longest
     done = subprocess.run(
         [sys.executable, "-c", FITS, str(tmp_path)],
         env=os.environ | env,

@@ -11,6 +11,7 @@ import pytest
 from jaxhash.models.augment import AugmentConfig
 from jaxhash.models.convnets import VGG, as_images
 from jaxhash.storage.checkpoint import CheckpointError
+from jaxhash.training import convnets
 from jaxhash.training.convnets import ConvTrainConfig, fit, make_train
 from jaxhash.training.mlp import epoch_order
 
@@ -18,6 +19,14 @@ NETWORK = VGG(stages=((4,),), dense=(6,), classes=2, dropout=0.0, norm_momentum=
 STILL = AugmentConfig(rotation=0.0, shift=0.0, flip=False)
 CONFIG = ConvTrainConfig(epochs=3, batch_size=16, drop_every=2, l2=1e-3, augment=STILL)
 KEY = jax.random.key(3)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def step_by_step():
+    """As on CPU: accelerators run several steps in one program, which has a test of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convnets, "MOST_STEPS_A_CALL", 1)
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,8 @@ def test_every_model_starts_and_computes_as_flax_alone(model):
 def test_the_first_layer_has_no_padding():
     block = Block((3, 10, 50), ModelConfig(), features=784, classes=10)
     params, stats = jax.eval_shape(lambda key: init_block(block, key), REPEAT)
-    program = jax.jit(partial(forward, block, train=True)).lower(params, stats, jnp.zeros((64, 784)))
+    with jax.default_device(jax.devices("cpu")[0]):  # GPUs do not say what a program costs
+        program = jax.jit(partial(forward, block, train=True)).lower(params, stats, jnp.zeros((64, 784)))
     products = 2 * 64 * (63 * 784 + 3 * 50 * 10)  # the output layers are padded to the widest
     assert products <= program.cost_analysis()["flops"] < 1.05 * products
 
