@@ -195,7 +195,6 @@ def test_one_program_measures_every_count_as_if_the_rest_were_not_there():
             knn_words(some, own, queries, k=9, num_classes=3),
         )
     assert knn_words._cache_size() == before + 1 + 2  # one with a count, and one each cut
-    # n is the last: what takes long to compile is compared once.
     full, cut = fit(words, labels, num_classes=3, count=n), fit(some, own, num_classes=3)
     np.testing.assert_array_equal(full.present, cut.present)
     np.testing.assert_array_equal(predict(full, queries), predict(cut, queries))
