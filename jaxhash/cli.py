@@ -151,7 +151,9 @@ def main() -> None:
         return capacity.main(sys.argv[2:])
     command = tyro.cli(Command, prog="jaxhash", description=__doc__)
     assert not isinstance(command, Sweep)
-    sys.exit(run(command))
+    with signals.interrupts() as asked:
+        ended = run(command)
+    sys.exit(asked.status if asked.stop.is_set() else ended)
 
 
 def run(command: Fit | Hash | Info | Export | StatusOf) -> int:

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -216,6 +217,27 @@ def test_help_names_the_sweep_and_its_options(capfd, monkeypatch, arguments):
     assert ("--widths" in printed) == (arguments[0] == "sweep")
 
 
+def test_hashing_in_the_background_hears_ctrl_c(saved):
+    process = subprocess.Popen(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", sys.executable, "-m", "jaxhash.cli", "hash", str(saved), "-"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    hangs = threading.Timer(120, process.kill)
+    hangs.start()
+    try:
+        process.stdin.write(b"word\n")
+        process.stdin.flush()
+        assert process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert b"Interrupted." in process.stderr.read()
+    finally:
+        hangs.cancel()
+        process.kill()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            pipe.close()
+
+
 @pytest.mark.slow
 def test_a_sweep_in_the_background_hears_ctrl_c(tmp_path):
     """A shell lets what it starts with `&` ignore SIGINT."""
@@ -223,12 +245,15 @@ def test_a_sweep_in_the_background_hears_ctrl_c(tmp_path):
     sweep = [sys.executable, "-m", "jaxhash.cli", "sweep", "--widths", "40", "--repeats", "2", "--epochs", "1000000"]
     ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *sweep, "--out", str(out)]
     process = subprocess.Popen(ignoring, stderr=subprocess.PIPE, text=True)
+    hangs = threading.Timer(120, process.kill)
+    hangs.start()
     try:
         while "To do:" not in (line := process.stderr.readline()):
             assert line, "the command ended before it began"
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     finally:
+        hangs.cancel()
         process.kill()
     assert process.returncode == 130, said
     assert f"Interrupted. What was finished is in {out}" in said

@@ -174,16 +174,15 @@ def _opened(
     out: Path, description: dict[str, Any], group: Group | None, stop: threading.Event
 ) -> Iterator[dict[str, Any]]:
     """The folder of a run: opened by the first process of a group, and known to the others then."""
-    defaults = folder.as_json(SweepConfig())
     if group is None or group.index == 0:
-        with folder.opened(out, description, defaults) as noted:
+        with folder.opened(out, description) as noted:
             if group is not None:
                 _meet(group, "opened", stop)
             yield noted
     else:
         _meet(group, "opened", stop)
         appear([out / folder.CONFIG])
-        yield folder.noted(out, description, defaults)
+        yield folder.noted(out, description)
 
 
 def _meet(group: Group, where: str, stop: threading.Event) -> None:

@@ -67,14 +67,13 @@ class Task:
 
 
 @contextmanager
-def opened(out: Path, description: dict[str, Any], defaults: dict[str, Any] | None = None) -> Iterator[dict[str, Any]]:
+def opened(out: Path, description: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Create the folder of a run, or continue it, alone: a second process that opens it is refused.
 
     Args:
         out: the folder.
         description: `config` and `data` say whose run this is and have to agree with what the folder holds; the
             rest is noted when the run begins, and given back as noted when it continues.
-        defaults: what `config` says by default: an option that came after the folder was written had this value.
 
     Raises:
         RunError: if the folder belongs to something else. Nothing is overwritten.
@@ -92,22 +91,21 @@ def opened(out: Path, description: dict[str, Any], defaults: dict[str, Any] | No
     out.mkdir(parents=True, exist_ok=True)
     with locks.held(out):
         if path.exists():
-            description = noted(out, description, defaults)
+            description = noted(out, description)
             checkpoint.remove_drafts(out)
         else:
             checkpoint.write_text(path, json.dumps(description, indent=1))
         yield description
 
 
-def noted(out: Path, description: dict[str, Any], defaults: dict[str, Any] | None = None) -> dict[str, Any]:
+def noted(out: Path, description: dict[str, Any]) -> dict[str, Any]:
     """What a run noted when it began, once it was found to be the one described; arguments as of `opened`.
 
     Raises:
         RunError: if it is another.
     """
     there = read_description(out)
-    known = there | {"config": _completed(there["config"], defaults or {})}
-    differing = _differences(known, description, ("config", "data", "features", "classes"))
+    differing = _differences(there, description, ("config", "data", "features", "classes"))
     if differing:
         raise RunError(
             f"{out} belongs to another configuration ({'; '.join(differing)}); nothing was changed. "
@@ -294,12 +292,6 @@ def _logits_and_code(
         return result[0]
 
     return encode_with_output(logits)(x)
-
-
-def _completed(known: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    """A noted configuration with the options added that it does not know, at any depth."""
-    inner = {k: _completed(v, defaults[k]) for k, v in known.items() if isinstance(v, dict) and k in defaults}
-    return json.loads(json.dumps(defaults)) | known | inner
 
 
 def _differences(noted: dict[str, Any], wanted: dict[str, Any], keys: tuple[str, ...]) -> list[str]:

@@ -142,7 +142,9 @@ def test_a_diverging_model_is_reported_and_the_others_are_measured(tmp_path, mon
         return state._replace(params=state.params._replace(output_bias=bias))
 
     monkeypatch.setattr(programs, "init_state", broken)
-    monkeypatch.setattr(sweep, "programs_of", programs.Programs)  # none that were compiled before
+    # None that were compiled before.
+    monkeypatch.setattr(sweep, "programs_of", programs.Programs)
+    monkeypatch.setattr(programs, "_of_any_recipe", programs._of_any_recipe.__wrapped__)
     results = sweep.run(config, tmp_path / "broken")
     assert results["diverged"].values.tolist() == [[1, 0]]
     assert all(np.isnan(results[name].sel(width=5)).all() for name in METRICS)
