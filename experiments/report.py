@@ -15,8 +15,7 @@ import tyro
 from rich.console import Console
 
 from jaxhash.storage import checkpoint
-from jaxhash.terminal.report_page import page
-from jaxhash.terminal.report_runs import Run, read_run
+from jaxhash.terminal.report import Run, page, read_run
 
 
 @dataclass(frozen=True)
