@@ -9,8 +9,7 @@
     network         one trained network for the experiments that look into it
     files           figures, tables and datasets, each written whole or not at all
     machines        options for devices and processes
-    report_runs     what the folders of runs hold
-    report_page     an HTML page of it
+    report          an HTML page of what the folders of runs hold
 
 A command is a frozen dataclass of options and a function that takes it: `command.command(Config, __doc__, body, argv)`.
 """
