@@ -63,7 +63,7 @@ def test_a_figure_is_written_as_a_picture(results, tmp_path):
     ("argv", "line"),
     [
         (["/usr/bin/python3", "-m", "experiments.depth", "--out", "a b"], "python -m experiments.depth --out 'a b'"),
-        (["python", "-W", "error", "-m", "bench.codes"], "python -m bench.mnist"),
+        (["python", "-W", "error", "-m", "bench.codes"], "python -m bench.codes"),
         (["python", "-m", "pytest", "-m", "slow"], ""),
         (["python", "file.py"], ""),
         (["python"], ""),
