@@ -26,8 +26,9 @@ OVERHEAD_BYTES = 2**17
 
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{32}")
 
-# Orbax names the steps of a save by a process-wide counter: two saves at once in one process get in each other's way.
-_one_save_at_a_time = threading.Lock()
+# Orbax counts its steps and keeps its event loops for the whole process: a save fails now and then while another thread
+# of the process saves or loads.
+_one_call_of_orbax_at_a_time = threading.Lock()
 
 
 class CheckpointError(ValueError):
@@ -51,7 +52,7 @@ def save(path: Path, arrays: Any, description: dict[str, Any]) -> None:
         raise OSError(errno.ENOSPC, reason, str(path.parent))
     draft = _draft_of(path)
     try:
-        with _one_save_at_a_time:
+        with _one_call_of_orbax_at_a_time:
             _save_arrays(draft / "arrays", arrays)
         files = {str(f.relative_to(draft)): checked_read.sha256(f) for f in sorted(draft.rglob("*")) if f.is_file()}
         meta = {"format": FORMAT, "files": files, "arrays": _shapes(arrays), "description": description}
@@ -92,7 +93,8 @@ def restore(path: Path, like: Any) -> Any:
         )
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like)
-    return ocp.load(str((path / "arrays").absolute()), abstract)
+    with _one_call_of_orbax_at_a_time:
+        return ocp.load(str((path / "arrays").absolute()), abstract)
 
 
 def write_text(path: Path, text: str) -> None:

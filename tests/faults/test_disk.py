@@ -26,7 +26,8 @@ def test_a_sweep_on_a_full_disk(whole, processes, small_disk):
     saved = list((disk / "run" / folder.TASKS).glob("[!.]*"))
     assert saved
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-    assert ended(processes.sweep(disk / "run"))[0] == 0
+    status, said = ended(processes.sweep(disk / "run"))
+    assert status == 0, said
     whole.assert_ended_the_same(disk / "run")
 
 
