@@ -32,11 +32,12 @@ from jaxhash.hashing.keys.lines import Flat
 from jaxhash.hashing.keys.source import KeyFile, spooled
 from jaxhash.hashing.perfect import export, hasher, resume
 from jaxhash.hashing.perfect import fitting as perfect
-from jaxhash.hashing.perfect.fitting import FitConfig, Interrupted, NotPerfect
+from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect
 from jaxhash.hashing.perfect.prototypes import PrototypesConfig
 from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.hashing.perfect.sharded import ShardedConfig
 from jaxhash.runtime import memory, signals
+from jaxhash.storage.saves import Interrupted
 from jaxhash.sweeps import status, tensorboard
 
 OK, BAD_INPUT, NOT_PERFECT, INTERRUPTED, READER_GONE = 0, 1, 3, 130, 141
@@ -221,7 +222,7 @@ def _learn(command: Fit, config: FitConfig, display: "_Display", stop: threading
 
     def copied(_: int) -> None:
         if stop.is_set():
-            raise Interrupted(saved=False)
+            raise Interrupted
 
     exit_status = OK
     with ExitStack() as stack:
@@ -234,7 +235,7 @@ def _learn(command: Fit, config: FitConfig, display: "_Display", stop: threading
                 source = stack.enter_context(spooled(stack.enter_context(source.path.open("rb")), copied))
         else:
             source = words.load_keys(command.keys)
-        unfinished = stack.enter_context(resume.opened(_unfinished(command.out), command.method))
+        unfinished = stack.enter_context(resume.opened(_unfinished(command.out), command.method, display.say))
         _refuse_existing(command.out)  # another process may have made it meanwhile
         try:
             found = perfect.fit(

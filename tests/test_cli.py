@@ -138,9 +138,9 @@ def test_a_signal_later_keeps_what_was_learned(tmp_path, capfd):
     assert said == f"Interrupted. What was learned is saved in {kept}; the same command goes on from there."
     assert returned == 130
     assert list(tmp_path.iterdir()) == [kept]
-    (state,) = kept.glob("state-*")
+    (state,) = kept.glob("step-*")
     assert sorted(path.name for path in kept.iterdir()) == [".lock", "log.jsonl", state.name]
-    assert checkpoint.describe(state)["fit"]["method"] == "sharded"
+    assert checkpoint.describe(state)["of"]["method"] == "sharded"
     # What is there is another fit's: neither taken nor lost.
     assert cli.run(cli.Fit("english", tmp_path / "x")) == cli.BAD_INPUT
     assert "holds what another fit has learned (another setting of the method)" in capfd.readouterr().err

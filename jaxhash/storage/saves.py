@@ -8,6 +8,7 @@ the newest would neither find damage nor sync folders, and needs the identity be
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +20,23 @@ from jaxhash.storage.checkpoint import CheckpointError
 _NAME = re.compile(r"step-(\d+)")
 
 
+class Interrupted(Exception):
+    """A training was asked to stop, and has; the same call continues it from what was saved."""
+
+
 class StepSaves:
     """The saves of one training in a folder of their own, which need not exist.
 
     Args:
         folder: where they are.
         identity: what is trained, as JSON: its configuration, data, key; another training's saves are refused.
+        say: told of each damaged save that is passed over.
     """
 
-    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, identity: dict[str, Any], say: Callable[[str], None] = lambda _: None) -> None:
         self.folder = folder
         self._identity = identity
+        self._say = say
         self._whole: int | None = None
 
     def latest(self, like: Any, at_most: int | None = None) -> tuple[int, Any] | None:
@@ -54,11 +61,12 @@ class StepSaves:
                 said = checkpoint.describe(path)
                 self._check(path, said)
                 if said["step"] != step:
-                    continue
+                    raise CheckpointError(f"{path}: a save of step {said['step']}")
                 arrays = checkpoint.restore(path, leaves)
             except OtherTraining:
                 raise
-            except CheckpointError:
+            except CheckpointError as error:
+                self._say(f"A save is passed over, it is damaged: {error}.")
                 continue
             self._whole = step
             return step, jax.tree.unflatten(tree, arrays)
@@ -97,15 +105,19 @@ class StepSaves:
         if of == self._identity:
             return
         found = of if isinstance(of, dict) else {}
-        differing = ", ".join(name for name, value in self._identity.items() if found.get(name) != value)
-        raise OtherTraining(
-            f"{path}: holds another training (another {differing}); nothing was changed. Give another folder, or "
-            "delete this one"
-        )
+        raise OtherTraining(path, [name for name, value in self._identity.items() if found.get(name) != value])
 
 
 class OtherTraining(CheckpointError):
     """Saves of another training are in the folder."""
+
+    def __init__(self, path: Path, differing: list[str]) -> None:
+        super().__init__(
+            f"{path}: holds another training (another {', '.join(differing)}); nothing was changed. Give another "
+            "folder, or delete this one"
+        )
+        self.differing = differing
+        """Names in the identity whose values are others there."""
 
 
 def steps(folder: Path) -> list[int]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxhash.runtime.devices import gather
 from jaxhash.storage import checkpoint
-from jaxhash.storage.saves import StepSaves
+from jaxhash.storage.saves import Interrupted, StepSaves
 from jaxhash.sweeps import folder as runs
 from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import Properties, SweepConfig
@@ -22,10 +22,6 @@ from jaxhash.sweeps.programs import Programs, evaluate, first_calls, measured
 from jaxhash.training.mlp import TrainState
 
 SECONDS_BETWEEN_SAVES = 60.0
-
-
-class Interrupted(Exception):
-    """The sweep was asked to stop, and has; the same call continues it."""
 
 
 class Progress(NamedTuple):

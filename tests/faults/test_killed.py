@@ -3,11 +3,11 @@
 import random
 import time
 
+import jax
 import numpy as np
 import pytest
 
 from jaxhash.hashing.perfect.hasher import load_hasher
-from jaxhash.hashing.perfect.resume import Unfinished
 from jaxhash.storage import checkpoint
 from jaxhash.storage.checkpoint import is_draft
 from jaxhash.sweeps import status
@@ -39,7 +39,7 @@ def fitted(processes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("fit")
     (folder / "words").write_text("\n".join(WORDS))
     process = processes.fit(folder / "words", "--out", folder / "whole")
-    wait_until(process, lambda: (folder / "whole.unfinished" / "state-1").exists())
+    wait_until(process, lambda: (folder / "whole.unfinished" / "step-1").exists())
     began = time.monotonic()
     assert ended(process)[0] == 0
     bins = np.asarray(load_hasher(folder / "whole")(WORDS))
@@ -49,13 +49,16 @@ def fitted(processes, tmp_path_factory):
 
 def saved(kept):
     """How often was saved in a folder."""
-    return max((int(path.name.removeprefix("state-")) for path in kept.glob("state-*")), default=0)
+    return max((int(path.name.removeprefix("step-")) for path in kept.glob("step-*")), default=0)
 
 
 def trained(kept):
     """Shards learned, by the newest state in a folder."""
-    state = Unfinished(kept).load(checkpoint.describe(kept / f"state-{saved(kept)}")["fit"])
-    return int(state["trained"].sum())
+    path, buckets = kept / f"step-{saved(kept)}", -(-len(WORDS) // 32)
+    shapes = {"attempts": (buckets,), "collisions": (buckets,), "trained": (buckets,), "weights": (buckets, 12, 6)}
+    types = ("uint8", "int32", "bool", "int8")
+    like = [jax.ShapeDtypeStruct(shape, kind) for shape, kind in zip(shapes.values(), types, strict=True)]
+    return int(checkpoint.restore(path, like)[list(shapes).index("trained")].sum())
 
 
 @pytest.mark.slow

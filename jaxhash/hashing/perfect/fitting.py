@@ -23,12 +23,13 @@ from jaxhash.hashing.perfect import resume
 from jaxhash.hashing.perfect.hasher import MAX_BINS, Hasher
 from jaxhash.hashing.perfect.methods import METHODS, Policy
 from jaxhash.hashing.perfect.prototypes import PrototypesConfig
-from jaxhash.hashing.perfect.resume import Interrupted, Unfinished
+from jaxhash.hashing.perfect.resume import Unfinished
 from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.hashing.perfect.separation import Separation, separate
 from jaxhash.hashing.perfect.sharded import ShardedConfig
 from jaxhash.hashing.perfect.workers import Learned, Learner, Task
 from jaxhash.runtime import devices
+from jaxhash.storage.saves import Interrupted
 
 EXAMPLES = 48
 """Keys of the key set that are saved with the hasher, to be checked when it is loaded."""
@@ -120,7 +121,7 @@ def fit(
     Raises:
         NotPerfect: with the best function found, if keys still collide.
         Interrupted: after `stop` was set.
-        ValueError: if keys repeat, or the network would be too large; if what was saved is damaged or another fit's
+        ValueError: if keys repeat, or the network would be too large; if what was saved is another fit's
             (`CheckpointError`).
         TypeError: if keys are not `str` or `bytes`.
         OSError: if what was learned cannot be saved, or a `KeyFile` changes meanwhile.
@@ -157,15 +158,11 @@ class _Watch:
         self._callback, self._unfinished, self._stop = callback, unfinished, stop
         self._began, self._num_keys = time.monotonic(), 0
         self._learned: Callable[[], Learned] | None = None
-        self._fit: dict[str, Any] = {}
 
-    def begin(self, num_keys: int, fit: Callable[[], dict[str, Any]]) -> Learned | None:
-        """Once the keys are read: what the same fit has saved."""
+    def begin(self, num_keys: int, fit: Callable[[], dict[str, Any]], fresh: Learned) -> Learned:
+        """Once the keys are read: what the same fit has saved, or what it begins with."""
         self._num_keys = num_keys
-        if self._unfinished is None:
-            return None
-        self._fit = fit()
-        return self._unfinished.load(self._fit)
+        return fresh if self._unfinished is None else self._unfinished.load(fit(), fresh)
 
     def read(self, keys: int) -> None:
         self._tell("reading", 0, max(keys - 1, 0), keys)
@@ -174,7 +171,7 @@ class _Watch:
         self._learned = learned
         self._tell("fitting", steps, collisions, self._num_keys)
         if self._unfinished is not None:
-            self._unfinished.save(learned, self._fit)
+            self._unfinished.save(learned)
 
     def checked(self, keys: int) -> None:
         self._tell("checking", 0, 0, keys)
@@ -186,8 +183,8 @@ class _Watch:
             self._callback(Progress(time.monotonic() - self._began, stage, steps, collisions, keys))
         if self._stop.is_set():
             if self._unfinished is not None and self._learned is not None:
-                self._unfinished.save(self._learned, self._fit, last=True)
-            raise Interrupted(saved=self._unfinished is not None and self._unfinished.holds_something)
+                self._unfinished.save(self._learned, last=True)
+            raise Interrupted
 
 
 def _learn(
@@ -213,11 +210,15 @@ def _learn(
             break
 
     on = [device for place in devices.places(mesh) for device in place.devices]
-    learned = watch.begin(len(numbers), this_fit)
     compiled = []
     with ThreadPoolExecutor(1) as beside:
         # The hasher's shapes are known before its arrays: it is compiled while the method learns.
-        learner = Learner(on, watch.learning, lambda p: compiled.append(beside.submit(compile_for, p)), learned)
+        learner = Learner(
+            on,
+            watch.learning,
+            lambda policy: compiled.append(beside.submit(compile_for, policy)),
+            lambda fresh: watch.begin(len(numbers), this_fit, fresh),
+        )
         policy = METHODS[config.method].learn(method, Task(numbers, max(len(numbers), num_bins), config.seed), learner)
     for waited_for in compiled:
         waited_for.result()

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int8, Int32, UInt32
 
 from jaxhash.hashing.keys.fingerprint import mix
-from jaxhash.hashing.perfect.workers import Learner, Task, begun
+from jaxhash.hashing.perfect.workers import Learner, Task
 
 FINGERPRINT_BITS = 64
 LOGITS_AT_A_TIME = 2**22
@@ -70,12 +70,12 @@ def learn(config: PrototypesConfig, task: Task, learner: Learner) -> Prototypes:
     if n == 0:
         return policy
     fresh = {
-        "output": policy.output,
-        "best": policy.output,
+        "output": np.asarray(policy.output),
+        "best": np.asarray(policy.output),
         "fewest": np.array([n], np.int32),
         "iteration": np.zeros(1, np.int32),
     }
-    learned = begun(learner.learned, fresh)
+    learned = learner.begin(fresh)
     policy, best = (policy._replace(output=learned[name]) for name in ("output", "best"))
     fewest, begin = int(learned["fewest"][0]), int(learned["iteration"][0])
     prints = np.stack([task.numbers >> np.uint64(32), task.numbers], 1).astype(np.uint32)

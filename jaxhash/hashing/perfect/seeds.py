@@ -19,12 +19,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int32, UInt8, UInt16, UInt32
+from jaxtyping import Array, Bool, Int, Int32, UInt8, UInt16, UInt32
 
 from jaxhash.hashing.keys.fingerprint import mix
 from jaxhash.hashing.perfect import buckets
 from jaxhash.hashing.perfect.buckets import Buckets, Index, cut, find, index, read
-from jaxhash.hashing.perfect.workers import Learned, Learner, Room, Task, at_once, begun, solve, take
+from jaxhash.hashing.perfect.workers import Learned, Learner, Room, Task, at_once, check_ranges, solve, take
 
 INPUTS = 31
 """An odd number: a majority is never even."""
@@ -50,10 +50,7 @@ class SeedsConfig:
     """Leaves of a bucket, 1 to 6. Each more makes the search for a bucket's split 4 to 9 times as long."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.keys_per_leaf <= 11:
-            raise ValueError(f"keys_per_leaf={self.keys_per_leaf} is not valid: keys_per_leaf must be 1 to 11")
-        if not 1 <= self.leaves <= 6:
-            raise ValueError(f"leaves={self.leaves} is not valid: leaves must be 1 to 6")
+        check_ranges(self, keys_per_leaf=(1, 11), leaves=(1, 6))
 
     @property
     def keys_per_bucket(self) -> int:
@@ -109,37 +106,31 @@ def learn(config: SeedsConfig, task: Task, learner: Learner) -> Seeds:
         "waiting": sizes > 0,
         "in_leaves": np.zeros(1, bool),
         "tried": np.zeros(1, np.int32),
+        # In this round, of a bucket (the first row) or of each of its leaves; -1 where it is not known yet.
+        "found": np.full((leaves, count), -1, np.int32),
     }
-    learned = begun(learner.learned, fresh)
-    # Of the waiting buckets, or of their leaves; -1 where it is not known yet.
-    groups_open = int(learned["waiting"].sum()) * (leaves if learned["in_leaves"][0] else 1)
-    learned |= begun(learner.learned, {"found": np.full(groups_open, -1, np.int32)})
+    learned = learner.begin(fresh)
     splits, waiting, in_leaves = learned["splits"], learned["waiting"], learned["in_leaves"]
     learner.compile_hasher(_policy(learned, keys))
     # For the most groups that a round can have, so that later ones with fewer do not compile again.
     room = Room.of(count, learner.devices)
+    room_of_leaves = room._replace(problems=leaves * room.problems)
     search_buckets, search_leaves = _searches(config)
     while waiting.any():
         some = np.flatnonzero(waiting)
+        these = take(keys, some, len(some))
         if not in_leaves[0]:
-            _search_all(
-                search_buckets, learner, learned, bucket_groups(take(keys, some, len(some)), splits[some]), room
-            )
-            found = learned["found"]
+            groups = Groups(these.first, these.second, these.sizes.astype(np.int32), splits[some])
+            found = _search_all(search_buckets, learner, learned, groups, some, room)
             # A bucket without a split is left with collisions.
-            waiting[some[found >= LIMIT]] = False
-            splits[some] = np.where(found < LIMIT, found, splits[some])
-            some = np.flatnonzero(waiting)
-            in_leaves[0], learned["found"] = True, np.full(len(some) * leaves, -1, np.int32)
-            if not len(some):
-                break
-        groups = leaf_groups(config, take(keys, some, len(some)), splits[some])
-        _search_all(search_leaves, learner, learned, groups, room._replace(problems=leaves * room.problems))
-        found = learned["found"].reshape(leaves, -1)
-        learned["seeds"][:, some] = np.minimum(found, LIMIT - 1)
-        stuck = (found == LIMIT).any(0)
-        waiting[some], splits[some] = stuck, splits[some] + stuck
-        in_leaves[0], learned["found"] = False, np.full(int(stuck.sum()), -1, np.int32)
+            waiting[some], splits[some] = found < LIMIT, np.where(found < LIMIT, found, splits[some])
+        else:
+            groups, at = leaf_groups(config, these, splits[some]), (np.arange(leaves)[:, None] * count + some).ravel()
+            found = _search_all(search_leaves, learner, learned, groups, at, room_of_leaves).reshape(leaves, -1)
+            learned["seeds"][:, some] = np.minimum(found, LIMIT - 1)
+            stuck = (found == LIMIT).any(0)
+            waiting[some], splits[some] = stuck, splits[some] + stuck
+        in_leaves[0], learned["found"][:] = not in_leaves[0], -1
     learner.watch(int(learned["tried"][0]), 0, lambda: learned)
     return _policy(learned, keys)
 
@@ -152,16 +143,17 @@ def _policy(learned: Learned, keys: Buckets) -> Seeds:
 def _search_all(
     search: Callable[..., "SearchState"],
     learner: Learner,
-    learned: dict[str, np.ndarray],
+    learned: Learned,
     groups: "Groups",
+    at: Int[np.ndarray, " groups"],
     room: Room,
-) -> None:
-    """The seed of every group, into `learned`."""
-    tried_before = int(learned["tried"][0])
+) -> Int32[np.ndarray, " groups"]:
+    """The seed of every group, which stands at these places of what has been found."""
+    tried_before, found = int(learned["tried"][0]), learned["found"].reshape(-1)
 
     def gather(states: list[SearchState], parts: list[np.ndarray]) -> Learned:
         for part, state in zip(parts, states, strict=True):
-            learned["found"][part] = np.asarray(state.seeds)[: len(part)]
+            found[at[part]] = np.asarray(state.seeds)[: len(part)]
         return learned
 
     def look(states: list[SearchState], parts: list[np.ndarray], trials: int) -> bool:
@@ -172,8 +164,9 @@ def _search_all(
         return not any(len(some) for some in unknown)
 
     some = at_once(learner.devices, AT_ONCE_ON_CPU, room.problems)
-    unknown = np.flatnonzero(learned["found"] < 0)
+    unknown = np.flatnonzero(found[at] < 0)
     gather(*solve(search, lambda part: start(part, some), groups, unknown, room, TRIALS_BETWEEN_REFILLS, look))
+    return found[at]
 
 
 def check(policy: Seeds, num_keys: int, num_slots: int) -> None:
@@ -271,11 +264,6 @@ class SearchState(NamedTuple):
     next_group: Int32[Array, ""]
     seeds: Int32[Array, " groups"]
     """The seed of each group, `LIMIT` if none serves; -1 where it is not known yet."""
-
-
-def bucket_groups(keys: Buckets, begin: Int32[np.ndarray, " buckets"]) -> Groups:
-    """Buckets as groups; on the host."""
-    return Groups(keys.first, keys.second, np.asarray(keys.sizes).astype(np.int32), begin)
 
 
 def leaf_groups(config: SeedsConfig, keys: Buckets, splits: Int32[np.ndarray, " buckets"]) -> Groups:

@@ -25,7 +25,7 @@ from jaxtyping import Array, Bool, Int, Int8, Int16, Int32, UInt8, UInt32
 from jaxhash.hashing.keys.fingerprint import mix
 from jaxhash.hashing.perfect import buckets
 from jaxhash.hashing.perfect.buckets import Buckets, Index, cut, find, index, read
-from jaxhash.hashing.perfect.workers import Learned, Learner, Room, Task, at_once, begun, solve
+from jaxhash.hashing.perfect.workers import Learned, Learner, Room, Task, at_once, check_ranges, solve
 
 MAX_KEYS = 32
 """Keys of a bucket at most: which of its slots are taken is one 32-bit word."""
@@ -53,16 +53,8 @@ class ShardedConfig:
     """Attempts at a bucket before it is left with collisions, 1 to 255."""
 
     def __post_init__(self) -> None:
-        for name, least, most in (
-            ("keys_per_bucket", 1, MAX_KEYS),
-            ("inputs", 1, 32),
-            ("outputs", 1, 7),
-            ("initial_weight", 1, 127),
-            ("steps", 1, 2**31 - 1),
-            ("attempts", 1, 255),
-        ):
-            if not least <= getattr(self, name) <= most:
-                raise ValueError(f"{name}={getattr(self, name)} is not valid: {name} must be {least:,} to {most:,}")
+        check_ranges(self, keys_per_bucket=(1, MAX_KEYS), inputs=(1, 32), outputs=(1, 7), initial_weight=(1, 127))
+        check_ranges(self, steps=(1, 2**31 - 1), attempts=(1, 255))
         if 2**self.outputs < self.keys_per_bucket:
             raise ValueError(
                 f"outputs={self.outputs} is not valid: outputs must be log2 of keys_per_bucket={self.keys_per_bucket} "
@@ -113,7 +105,7 @@ def learn(config: ShardedConfig, task: Task, learner: Learner) -> Sharded:
         "collisions": np.maximum(sizes.astype(np.int32) - 1, 0),
         "trained": sizes == 0,
     }
-    learned = begun(learner.learned, fresh)
+    learned = learner.begin(fresh)
     trained_before = learned["trained"].copy()
     policy = Sharded(learned["weights"], learned["attempts"], thresholds, sizes)
     learner.compile_hasher(policy)

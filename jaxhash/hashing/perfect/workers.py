@@ -5,13 +5,13 @@ in which part, and how many steps a call takes, does not change what is found.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import Array, Int, UInt64
+from jaxtyping import Int, UInt64
 
 from jaxhash.runtime.devices import worker_count
 
@@ -25,7 +25,7 @@ WORK_PER_LOOK = 10.0
 """Time spent working for each that is spent looking, at least."""
 MAX_STEPS = 2**20
 
-Learned = Mapping[str, np.ndarray]
+Learned = dict[str, np.ndarray]
 """What has been learned so far, as arrays by name: enough to go on from."""
 T = TypeVar("T")
 
@@ -50,8 +50,20 @@ class Learner(NamedTuple):
     been learned so far, until it is called again; may raise, to stop."""
     compile_hasher: Callable[[Any], None]
     """Called once with a policy of the final shapes; compiles its hasher beside the learning."""
-    learned: Learned | None
-    """Where to go on; None to begin."""
+    begin: Callable[[Learned], Learned]
+    """Where to go on, or what it was given to begin with, if nothing was saved: arrays of the same shapes, to be
+    written to."""
+
+
+def check_ranges(config: Any, **ranges: tuple[int, int]) -> None:
+    """Whether the options of a method, by name, are within their least and most values.
+
+    Raises:
+        ValueError: if one is not.
+    """
+    for name, (least, most) in ranges.items():
+        if not least <= getattr(config, name) <= most:
+            raise ValueError(f"{name}={getattr(config, name)} is not valid: {name} must be {least:,} to {most:,}")
 
 
 class Room(NamedTuple):
@@ -73,21 +85,6 @@ class Room(NamedTuple):
 def at_once(devices: Sequence[jax.Device], on_cpu: int, problems: int) -> int:
     """How many problems of a part are worked on at once."""
     return min(on_cpu if devices[0].platform == "cpu" else AT_ONCE_ON_ACCELERATORS, problems)
-
-
-def begun(learned: Learned | None, fresh: Mapping[str, Array | np.ndarray]) -> dict[str, np.ndarray]:
-    """Copies of what was learned, to be gone on with, or of what learning begins with: `fresh`, of the same shapes.
-
-    Raises:
-        ValueError: if it does not fit.
-    """
-    if learned is None:
-        return {name: np.array(array) for name, array in fresh.items()}
-    found = {name: array for name, array in fresh.items() if not array.size} | dict(learned)  # empty ones are not saved
-    for name, array in fresh.items():
-        if name not in found or (found[name].shape, found[name].dtype) != (array.shape, array.dtype):
-            raise ValueError(f"what is saved of an unfinished fit does not fit it ({name}); delete it to begin anew")
-    return {name: np.array(found[name]) for name in fresh}
 
 
 def take(arrays: T, some: Int[np.ndarray, " some"], room: int) -> T:

@@ -1,9 +1,10 @@
 """Fits that are stopped, and go on: from a list and from a file, with every method."""
 
 import errno
+import json
+import shutil
 import threading
 from contextlib import suppress
-from functools import partial
 
 import jax
 import numpy as np
@@ -12,12 +13,13 @@ import pytest
 from jaxhash.hashing.keys.source import KeyFile
 from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.perfect import resume, workers
-from jaxhash.hashing.perfect.fitting import FitConfig, Interrupted, fit
+from jaxhash.hashing.perfect.fitting import FitConfig, fit
 from jaxhash.hashing.perfect.prototypes import PrototypesConfig
 from jaxhash.hashing.perfect.resume import opened
 from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.storage import checkpoint, locks
 from jaxhash.storage.checkpoint import CheckpointError
+from jaxhash.storage.saves import Interrupted, steps
 
 KEYS = load_keys("english", count=3000)
 CONFIGS = {
@@ -63,7 +65,7 @@ def test_a_fit_that_was_stopped_again_and_again_finds_the_same(tmp_path, method)
         with suppress(Interrupted), opened(folder, method) as kept:
             found = fit(keys, config, noting, unfinished=kept, stop=stop)
             break
-        assert len(list(folder.glob("state-*"))) == 1
+        assert len(list(folder.glob("step-*"))) == 1
         reports, runs = 2 * reports, runs + 1
     assert runs >= (1 if method == "prototypes" else 2)
     assert first_told[-1] != first_told[0]  # the last one did not begin anew
@@ -81,9 +83,9 @@ def test_a_fit_that_is_stopped_while_it_checks_learns_nothing_again(tmp_path):
         if progress.stage == "checking":
             stop.set()
 
-    with pytest.raises(Interrupted) as caught, opened(tmp_path / "x", "any") as kept:
+    with pytest.raises(Interrupted), opened(tmp_path / "x", "any") as kept:
         fit(KEYS, CONFIGS["seeds"], report, unfinished=kept, stop=stop)
-    assert caught.value.saved
+    assert steps(tmp_path / "x")
     stages.clear()
     stop.clear()
     with opened(tmp_path / "x", "any") as kept:
@@ -104,25 +106,23 @@ def test_a_disk_that_is_full_at_the_second_save(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "save", save)
     with pytest.raises(OSError, match="No space"), opened(tmp_path / "x", "any") as kept:
         fit(KEYS, CONFIGS["sharded"], unfinished=kept)
-    assert [path.name for path in (tmp_path / "x").glob("state-*")] == ["state-1"]
+    assert [path.name for path in (tmp_path / "x").glob("step-*")] == ["step-1"]
     with opened(tmp_path / "x", "any") as kept:
         np.testing.assert_array_equal(np.sort(fit(KEYS, unfinished=kept)(KEYS)), np.arange(len(KEYS)))
 
 
-def test_without_a_folder_nothing_is_saved(tmp_path):
+def test_a_fit_stops_without_a_folder_too():
     report, stop = stopped_after(1)
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(Interrupted):
         fit(KEYS, CONFIGS["sharded"], report, stop=stop)
-    assert not caught.value.saved
 
 
 def test_what_another_fit_has_learned_is_neither_taken_nor_lost(tmp_path):
     folder = tmp_path / "unfinished"
     report, stop = stopped_after(3)
-    with pytest.raises(Interrupted) as caught, opened(folder, "any") as kept:
+    with pytest.raises(Interrupted), opened(folder, "any") as kept:
         fit(KEYS, CONFIGS["sharded"], report, unfinished=kept, stop=stop)
-    assert caught.value.saved
-    (saved,) = folder.glob("state-*")
+    (saved,) = folder.glob("step-*")
     for keys, config, what in (
         (KEYS[1:], FitConfig(len(KEYS)), "key set"),
         (KEYS, FitConfig(4000), "number of bins"),
@@ -136,39 +136,69 @@ def test_what_another_fit_has_learned_is_neither_taken_nor_lost(tmp_path):
             fit(keys, config, unfinished=kept)
     with locks.held(folder), pytest.raises(locks.InUse), opened(folder, "any"):
         pass
-    meta = saved / "meta.json"
-    whole = meta.read_bytes()
-    meta.write_bytes(whole.replace(b"key set", b"kEy set"))
-    with pytest.raises(CheckpointError, match="damaged"), opened(folder, "any") as kept:
-        fit(KEYS, unfinished=kept)
-    meta.write_bytes(whole)
+    assert list(folder.glob("step-*")) == [saved]
     with opened(folder, "any") as kept:
         np.testing.assert_array_equal(np.sort(fit(KEYS, unfinished=kept)(KEYS)), np.arange(len(KEYS)))
     assert not folder.exists()
 
 
-def test_a_state_that_does_not_fit_is_refused(tmp_path):
+@pytest.mark.parametrize("older", [True, False])
+def test_a_damaged_save_is_passed_over_and_said(tmp_path, older):
+    """The one before serves, or the start."""
+    folder, said, told, stop = tmp_path / "unfinished", [], [], threading.Event()
+
+    def stop_when_all_is_learned(progress):
+        if progress.stage == "checking":
+            stop.set()
+
+    with pytest.raises(Interrupted), opened(folder, "any") as kept:
+        fit(KEYS, CONFIGS["sharded"], stop_when_all_is_learned, unfinished=kept, stop=stop)
+    (saved,) = folder.glob("step-*")
+    newer = saved.with_name(f"step-{int(saved.name.removeprefix('step-')) + 1}")
+    shutil.copytree(saved, newer) if older else saved.rename(newer)
+    meta = newer / "meta.json"
+    meta.write_bytes(meta.read_bytes().replace(b"key set", b"kEy set"))
+    with opened(folder, "any", said.append) as kept:
+        found = fit(KEYS, CONFIGS["sharded"], told.append, unfinished=kept)
+    assert len(said) == 1
+    assert str(newer) in said[0]
+    assert "damaged" in said[0]
+    first = next(progress for progress in told if progress.stage == "fitting")
+    assert (first.collisions == 0) == older
+    np.testing.assert_array_equal(np.sort(found(KEYS)), np.arange(len(KEYS)))
+    assert not folder.exists()
+
+
+def test_a_state_that_does_not_fit_is_not_taken(tmp_path):
     for method, config in CONFIGS.items():
         report, stop = stopped_after(1)
         with pytest.raises(Interrupted), opened(tmp_path / method, method) as kept:
             fit(KEYS[:400], config, report, unfinished=kept, stop=stop)
-        with opened(tmp_path / method, method) as kept:
-            (state,) = (tmp_path / method).glob("state-*")
-            fit_of = checkpoint.describe(state)["fit"]
-            learned = kept.load(fit_of)
-            for name, array in learned.items():
-                longer = {**learned, name: np.concatenate([array, array[:1]])}
-                kept.save(partial(dict, longer), fit_of)
-                with pytest.raises(ValueError, match=rf"does not fit it \({name}\)"):
-                    fit(KEYS[:400], config, unfinished=kept)
+        (state,) = (tmp_path / method).glob("step-*")
+        description = checkpoint.describe(state)
+        arrays = json.loads((state / "meta.json").read_text())["arrays"].values()
+        parts = [text.rsplit(" ", 1) for text in arrays]
+        like = [jax.ShapeDtypeStruct(json.loads(shape), dtype) for shape, dtype in parts]
+        learned = [np.asarray(array) for array in checkpoint.restore(state, like)]
+        fit_of, fresh = description["of"], {str(i): np.zeros_like(array) for i, array in enumerate(learned)}
+        said = []
+        with opened(tmp_path / method, method, said.append) as kept:
+            np.testing.assert_equal(list(kept.load(fit_of, fresh).values()), learned)
+            assert not said
+            for i, array in enumerate(learned):
+                shutil.rmtree(state)
+                longer = [*learned[:i], np.concatenate([array, array[:1]]), *learned[i + 1 :]]
+                checkpoint.save(state, longer, description)
+                assert kept.load(fit_of, fresh) is fresh
+                assert f"other arrays than expected ([{i}]" in said.pop()
 
 
 def test_a_fit_that_ends_within_a_minute_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(resume, "SECONDS_BETWEEN_SAVES", 60.0)
     report, stop = stopped_after(1)
-    with pytest.raises(Interrupted) as caught, opened(tmp_path / "x", "sharded") as kept:
+    with pytest.raises(Interrupted), opened(tmp_path / "x", "sharded") as kept:
         fit(KEYS, CONFIGS["sharded"], report, unfinished=kept, stop=stop)
-    assert not caught.value.saved
+    assert list(tmp_path.iterdir()) == []
     with opened(tmp_path / "x", "sharded") as kept:
         fit(
             KEYS,
