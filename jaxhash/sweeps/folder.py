@@ -148,7 +148,7 @@ def tasks_of(description: dict[str, Any]) -> list[Task]:
             )
             for task in description["tasks"]
         ]
-        sizes = config.get("sample_sizes") or [None]
+        sizes = config["sample_sizes"] or [None]
         grid = list(itertools.product(range(config["repeats"]), sizes, config["widths"]))
         cut = [
             (repeat, size, width)
@@ -164,7 +164,7 @@ def tasks_of(description: dict[str, Any]) -> list[Task]:
 
 
 def identity(out: Path, task: Task, epoch: int | None) -> dict[str, Any]:
-    """What a checkpoint says it is of, so that none is taken for another: the run, its models, and the moment.
+    """What a checkpoint says it is of, so that none is taken for another: the run, its models, and the snapshot.
 
     Raises:
         CheckpointError: as `read_description`.
@@ -177,7 +177,7 @@ def describe_task(out: Path, task: Task, path: Path, epoch: int | None) -> dict[
     """The description saved with a checkpoint of a task, once it was found to be that; `epoch` as of `identity`.
 
     Raises:
-        CheckpointError: if it is missing, damaged, or of another run, task or moment.
+        CheckpointError: if it is missing, damaged, or of another run, task or snapshot.
     """
     description, expected = checkpoint.describe(path), identity(out, task, epoch)
     said = description.get("of")
@@ -242,7 +242,7 @@ def load(run: str | Path, *, width: int, repeat: int, examples: int | None = Non
     description = read_description(out)
     tasks = tasks_of(description)
     sizes = sorted({size for task in tasks for size in task.examples})
-    snapshots = sorted(description["config"].get("snapshots", ()))
+    snapshots = sorted(description["config"]["snapshots"])
     examples = sizes[-1] if examples is None and sizes else examples
     epoch = snapshots[-1] if epoch is None and snapshots else epoch
     for task in tasks:

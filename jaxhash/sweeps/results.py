@@ -26,7 +26,7 @@ def collect(out: Path) -> xr.Dataset:
     """
     description = runs.read_description(out)
     config = description["config"]
-    sizes, snapshots = sorted(config.get("sample_sizes", ())), sorted(config.get("snapshots", ()))
+    sizes, snapshots = sorted(config["sample_sizes"]), sorted(config["snapshots"])
     axes = {
         "repeat": (list(range(config["repeats"])), "number of the repeat"),
         "width": (sorted(config["widths"]), "hidden units"),
@@ -34,7 +34,7 @@ def collect(out: Path) -> xr.Dataset:
         "epoch": (snapshots, "epochs of training"),
     }
     axes = {name: axis for name, axis in axes.items() if axis[0]}
-    attributes = METRICS | (RANDOM if config.get("random_inputs") else {}) | description.get("properties", {}) | STATE
+    attributes = METRICS | (RANDOM if config["random_inputs"] else {}) | description.get("properties", {}) | STATE
     table = {name: np.full([len(values) for values, _ in axes.values()], np.nan) for name in attributes}
     for task in runs.tasks_of(description):
         for epoch in snapshots or (None,):

@@ -62,7 +62,7 @@ def status(out: Path) -> Status:
     config = description["config"]
     try:
         tasks = runs.tasks_of(description)
-        epochs, snapshots = int(config["train"]["epochs"]), sorted(config.get("snapshots", ())) or [None]
+        epochs, snapshots = int(config["train"]["epochs"]), sorted(config["snapshots"]) or [None]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{out / runs.CONFIG}: does not describe a sweep ({error!r})") from None
     models = sum(map(log.models_of, tasks))
