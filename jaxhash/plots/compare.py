@@ -25,24 +25,24 @@ SHORT = {
 
 
 def factors(
-    results: xr.Dataset, baseline: SweepConfig, changed: Sequence[Factor], numbers: Sequence[str], title: str
+    results: xr.Dataset, baseline: SweepConfig, changed: Sequence[Factor], metrics: Sequence[str], title: str
 ) -> Figure:
-    """Each number against each factor, a line a width; the last panels show width itself, in the baseline.
+    """Each metric against each factor, a line a width; the last panels show width itself, in the baseline.
 
     Args:
         results: of `variants.run`, by variant, repeat and width.
         baseline: the configuration that the variants are changes of.
         changed: the factors; each panel shows the values in their order, evenly spaced.
-        numbers: variables to draw, one below the other.
+        metrics: names of those to draw, one below the other.
         title: of the figure.
     """
     bands = -(-(len(changed) + 1) // COLUMNS)
-    figure = Figure(figsize=(2.9 * COLUMNS, 0.6 + 2.1 * bands * len(numbers)), layout="constrained")
+    figure = Figure(figsize=(2.9 * COLUMNS, 0.6 + 2.1 * bands * len(metrics)), layout="constrained")
     figure.suptitle(title, x=0.01, horizontalalignment="left")
     panels: dict[str, list[Axes]] = {}
     names = [factor.name for factor in changed] + ["width (hidden units)"]
     for band, part in enumerate(figure.subfigures(bands, 1, squeeze=False)[:, 0]):
-        grid = part.subplots(len(numbers), COLUMNS, sharey="row", squeeze=False)
+        grid = part.subplots(len(metrics), COLUMNS, sharey="row", squeeze=False)
         for column, axes in enumerate(grid.T):
             at = band * COLUMNS + column
             if at < len(names):
@@ -50,16 +50,16 @@ def factors(
             else:
                 for empty in axes:
                     empty.set_axis_off()
-        _label_rows(grid, numbers)
+        _label_rows(grid, metrics)
     for factor in changed:
         values = [factor.variant(baseline, value) for value in factor.values]
         now = factor.values.index(get_field(baseline, factor.field))
-        for axes, number in zip(panels[factor.name], numbers, strict=True):
-            _lines(axes, results[number].sel(variant=values).rename(variant="position"), "width")
+        for axes, metric in zip(panels[factor.name], metrics, strict=True):
+            _lines(axes, results[metric].sel(variant=values).rename(variant="position"), "width")
             axes.axvline(now, color=style.GREY, linewidth=0.8, linestyle=":")
         _ticks(panels[factor.name], factor.name, [label(value) for value in factor.values])
-    for axes, number in zip(panels[names[-1]], numbers, strict=True):
-        along = results[number].sel(variant=BASELINE).rename(width="position")
+    for axes, metric in zip(panels[names[-1]], metrics, strict=True):
+        along = results[metric].sel(variant=BASELINE).rename(width="position")
         style.line(axes, _evenly(along), "baseline", "black", "D")
     _ticks(panels[names[-1]], names[-1], [str(width) for width in results["width"].values])
     lines, labels = panels[names[0]][0].get_legend_handles_labels()
@@ -67,24 +67,24 @@ def factors(
     return figure
 
 
-def depths(whole: xr.Dataset, layers: xr.Dataset, width: int, numbers: Sequence[str], title: str) -> Figure:
-    """Each number against depth for whole codes, and against the layer for codes of layers of models of one width.
+def depths(whole: xr.Dataset, layers: xr.Dataset, width: int, metrics: Sequence[str], title: str) -> Figure:
+    """Each metric against depth for whole codes, and against the layer for codes of layers of models of one width.
 
     Args:
         whole: by depth, repeat and width.
         layers: by part ("single layer", "first layers"), depth, repeat, width and layer (from 1).
         width: of the models whose layers are shown.
-        numbers: variables to draw, one below the other.
+        metrics: names of those to draw, one below the other.
         title: of the figure.
     """
-    figure = Figure(figsize=(11, 0.6 + 2.2 * len(numbers)), layout="constrained")
+    figure = Figure(figsize=(11, 0.6 + 2.2 * len(metrics)), layout="constrained")
     figure.suptitle(title)
-    grid = figure.subplots(len(numbers), 3, sharey="row", squeeze=False)
-    for row, number in zip(grid, numbers, strict=True):
-        _lines(row[0], whole[number].rename(depth="position"), "width")
+    grid = figure.subplots(len(metrics), 3, sharey="row", squeeze=False)
+    for row, metric in zip(grid, metrics, strict=True):
+        _lines(row[0], whole[metric].rename(depth="position"), "width")
         for axes, part in zip(row[1:], ("single layer", "first layers"), strict=True):
-            _lines(axes, layers[number].sel(part=part, width=width).rename(layer="position"), "depth")
-    _label_rows(grid, numbers)
+            _lines(axes, layers[metric].sel(part=part, width=width).rename(layer="position"), "depth")
+    _label_rows(grid, metrics)
     names = (
         "all layers: depth",
         f"one layer alone: its number (width {width})",
@@ -108,11 +108,11 @@ def _evenly(values: xr.DataArray) -> xr.DataArray:
     return values.assign_coords(position=np.arange(values.sizes["position"]))
 
 
-def _label_rows(grid: np.ndarray, numbers: Sequence[str]) -> None:
+def _label_rows(grid: np.ndarray, metrics: Sequence[str]) -> None:
     """Every panel has its label, for the notes that go with the picture; shown are those on the left."""
-    for row, number in zip(grid, numbers, strict=True):
+    for row, metric in zip(grid, metrics, strict=True):
         for axes in row:
-            axes.set_ylabel(SHORT.get(number, number))
+            axes.set_ylabel(SHORT.get(metric, metric))
             axes.yaxis.label.set_visible(axes is row[0])
 
 

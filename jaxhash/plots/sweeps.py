@@ -33,12 +33,12 @@ def capacity(results: xr.Dataset, title: str) -> Figure:
 
 
 def against(results: xr.Dataset, dimension: str, panels: Mapping[str, str], title: str) -> Figure:
-    """Numbers against one dimension of a sweep, on a logarithmic axis: a panel a number, a line a width.
+    """Metrics against one dimension of a sweep, on a logarithmic axis: a panel a metric, a line a width.
 
     Args:
         results: with the dimensions `repeat`, `width` and `dimension`.
         dimension: `examples`, or `epoch`, whose 0 (untrained) stands left of 1.
-        panels: names of the numbers (redundancies and accuracies), and what stands above them.
+        panels: names of the metrics (redundancies and accuracies), and what stands above them.
         title: of the figure.
     """
     columns = 3

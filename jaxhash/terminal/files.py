@@ -45,8 +45,8 @@ def save(
     for name, figure in figures.items():
         style.save(figure, out / f"{name}.png")
     pictures = ", ".join(str(out / f"{name}.png") for name in figures)
-    numbers = ", ".join(str(out / name) for name in (*names, *others))
-    Console().print(f"Figure: {pictures}\nNumbers: {numbers}", highlight=False, soft_wrap=True)
+    metrics = ", ".join(str(out / name) for name in (*names, *others))
+    Console().print(f"Figure: {pictures}\nMetrics: {metrics}", highlight=False, soft_wrap=True)
 
 
 def write_csv(path: Path, rows: Rows) -> None:
