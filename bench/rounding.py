@@ -136,7 +136,7 @@ def trained(config: Config, place: Place, relative: float = 0.0) -> list[Seen]:
     task = Task(block, tuple(range(grid.repeats)))
     there = inputs.put_on_device(grid, data, place)
     of_block, keys = programs.programs_of(block, grid.train), inputs.repeat_keys(grid, task)
-    y = place.spread(np.stack([inputs.labels(grid, data, repeat) for repeat in task.repeats]))
+    y = place.spread(inputs.task_labels(grid, data, task))
 
     def begin() -> Any:
         return _moved(place.spread(of_block.init(keys)), relative, 0)
@@ -206,7 +206,8 @@ def _moved(state: TrainState, relative: float, seed: int) -> TrainState:
 
 
 def _seen(epoch: int, grid: SweepConfig, task: Task, of_block: Any, state: Any, there: Any) -> Seen:
-    looked, repeats = programs.evaluate(grid, task, of_block, state, there), len(task.repeats)
+    y, repeats = inputs.task_labels(grid, there.host, task), len(task.repeats)
+    looked = programs.evaluate(task, of_block, state, there, y)
     found = [
         [programs.measured(grid, task, looked, there, i, m, {}) for m in range(len(grid.widths))]
         for i in range(repeats)

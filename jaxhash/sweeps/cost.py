@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jaxhash.sweeps.folder import Task
-from jaxhash.sweeps.inputs import OnDevice, labels, orders, repeat_keys
+from jaxhash.sweeps.inputs import OnDevice, orders, repeat_keys, task_labels
 from jaxhash.sweeps.programs import Programs, evaluate, measured, shape_to_measure
 from jaxhash.sweeps.task import Callback, Progress, Sweep
 from jaxhash.training.population import Block
@@ -50,7 +50,7 @@ def calibrate(
     costliest = max(tasks, key=_flops)
     samples = _one_of_each_size(tasks, costliest.block, n)
     program, keys = programs[costliest.block], repeat_keys(config, costliest)
-    y = np.stack([labels(config, data.host, repeat) for repeat in costliest.repeats])
+    y = task_labels(config, data.host, costliest)
     spread_keys, y = data.place.spread((keys, y))
     start = time.perf_counter()
     states = [data.place.spread(program.init(keys))]
@@ -67,10 +67,11 @@ def calibrate(
         measure_compiling: dict[int, float] = {}
         measure_seconds: dict[int, float] = {}
         for rows, (task, i) in samples.items():
-            found = evaluate(config, task, program, states[0], data)
+            own = task_labels(config, data.host, task)
+            found = evaluate(task, program, states[0], data, own)
 
-            def an_evaluation(worker: int, task: Task = task) -> None:
-                jax.block_until_ready(evaluate(config, task, program, states[0], data).train)
+            def an_evaluation(worker: int, task: Task = task, own: np.ndarray = own) -> None:
+                jax.block_until_ready(evaluate(task, program, states[0], data, own).train)
 
             def a_measuring(worker: int, task: Task = task, i: int = i, found=found) -> None:  # type: ignore[no-untyped-def]
                 measured(config, task, found, data, i, len(task.block.widths) - 1, sweep.properties)

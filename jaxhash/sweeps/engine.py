@@ -5,7 +5,8 @@
 On CPU a task is one repeat of one block that fits the cache, on one sample size, and one thread a core works through
 the tasks: small programs side by side use a CPU better than one large one (bench/README.md). On an accelerator a task
 is as many models as its memory holds, in one program. Sample sizes differ in the examples their batches name and in
-nothing else: the same programs train and measure them all.
+nothing else: the same programs train and measure them all. The file is not called run.py, as `jaxhash.sweeps.run` is
+the function.
 """
 
 import dataclasses

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated
+from reprlib import repr as shortened
+from typing import Annotated, Any
 
 import jax
 import tyro
@@ -44,9 +45,10 @@ _NAME_OR_FILE = tyro.constructors.PrimitiveConstructorSpec(
 class SweepConfig:
     """A grid of models and what they learn from. It decides every number of the result, bit for bit."""
 
-    dataset: Annotated[str | Dataset, _NAME_OR_FILE] = "digits"
+    dataset: Annotated[str | Dataset | tuple[Any, Any, Any, Any], _NAME_OR_FILE] = "digits"
     """digits (embedded), mnist, fashion_mnist, kmnist, cifar10, svhn, adult, imdb, or the path of an .npz file with
-    x_train, y_train, x_test, y_test. In Python also a `Dataset`."""
+    x_train, y_train, x_test, y_test. In Python also a `Dataset`, or
+    those four arrays, of which `Dataset.from_arrays` makes one."""
     widths: tuple[int, ...] = (3, 5, 10, 20, 30, 50, 70, 100)
     """Total hidden units of each model."""
     repeats: int = 3
@@ -75,6 +77,13 @@ class SweepConfig:
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
+        if isinstance(self.dataset, tuple) and len(self.dataset) == 4:
+            object.__setattr__(self, "dataset", Dataset.from_arrays(*self.dataset))
+        elif not isinstance(self.dataset, str | Dataset):
+            raise ValueError(
+                f"dataset={shortened(self.dataset)} is no dataset; give a name, the path of an .npz file as text, a "
+                "Dataset, or a tuple of four arrays (x_train, y_train, x_test, y_test)"
+            )
         if not self.widths:
             raise ValueError("widths is empty; give at least one width")
         for width in self.widths:

@@ -36,7 +36,7 @@ def prepare(config: SweepConfig, data_dir: str | Path | None = None) -> Dataset:
     Raises:
         ValueError: if there is too little of it for `examples` or a sample size; DataError if it cannot be had.
     """
-    data = load(config.dataset, data_dir) if isinstance(config.dataset, str) else config.dataset
+    data = config.dataset if isinstance(config.dataset, Dataset) else load(config.data_name, data_dir)
     if config.examples is not None:
         data = subset(data, config.examples)
     available = len(data.x_train)
@@ -54,6 +54,11 @@ def labels(config: SweepConfig, data: Dataset, repeat: int) -> Int[np.ndarray, "
         return data.y_train
     rng = host_generator(config.repeat_key(repeat), Stream.LABEL_NOISE)
     return with_label_noise(data.y_train, config.label_noise, data.num_classes, rng)
+
+
+def task_labels(config: SweepConfig, data: Dataset, task: Task) -> Int[np.ndarray, "repeats n"]:
+    """The training labels of each repeat of a task."""
+    return np.stack([labels(config, data, repeat) for repeat in task.repeats])
 
 
 def random_inputs(config: SweepConfig, data: Dataset) -> Float[np.ndarray, "test features"]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from jaxhash.codes import PROPERTIES, Code, measure, redundancy
 from jaxhash.codes.code import WORD
@@ -18,7 +18,7 @@ from jaxhash.runtime.devices import row
 from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import Properties, SweepConfig
-from jaxhash.sweeps.inputs import OnDevice, labels
+from jaxhash.sweeps.inputs import OnDevice
 from jaxhash.training.evaluate import Evaluation, make_evaluate
 from jaxhash.training.mlp import TrainConfig, TrainState, init_state, make_epoch
 from jaxhash.training.population import Block
@@ -90,8 +90,10 @@ class Evaluated(NamedTuple):
     """Training labels, [repeats, n]."""
 
 
-def evaluate(config: SweepConfig, task: Task, programs: Programs, state: TrainState, data: OnDevice) -> Evaluated:
-    """Losses, accuracies and codes of all models of a task.
+def evaluate(
+    task: Task, programs: Programs, state: TrainState, data: OnDevice, y: Int[np.ndarray, "repeats n"]
+) -> Evaluated:
+    """Losses, accuracies and codes of all models of a task; y: the training labels of each repeat.
 
     The devices that a CPU is made to have are the same cores: there, what measures the codes is compiled for the first
     only, and they are moved to it.
@@ -99,22 +101,21 @@ def evaluate(config: SweepConfig, task: Task, programs: Programs, state: TrainSt
     place, n = data.place, len(data.x)
     counts = place.spread(jnp.array(task.examples, jnp.int32)) if task.examples else None
     rows = rows_to_measure(max(task.examples, default=n), n)
-    own = np.stack([labels(config, data.host, repeat) for repeat in task.repeats])
 
-    def evaluation(x: Array, y: Any, counts: Array | None) -> Evaluation:
+    def evaluation(x: Array, labels: np.ndarray, counts: Array | None) -> Evaluation:
         with first_calls.of((task.block, len(task.repeats), x.shape, counts is None, place)):
-            found = programs.evaluate(state.params, state.stats, x, place.spread(y), counts)
+            found = programs.evaluate(state.params, state.stats, x, place.spread(labels), counts)
         return jax.device_put(found, jax.local_devices()[0]) if place.on_cpu else found
 
     test_y = np.broadcast_to(data.host.y_test, (len(task.repeats), len(data.host.y_test)))
     return Evaluated(
-        evaluation(data.x[:rows], own[:, :rows], counts),
+        evaluation(data.x[:rows], y[:, :rows], counts),
         evaluation(data.test_x, test_y, None),
         # The labels do not matter here: only the codes are used.
         None if data.random_x is None else evaluation(data.random_x, test_y, None),
         np.asarray(state.diverged),
         np.asarray(state.epochs),
-        own,
+        y,
     )
 
 
@@ -147,7 +148,9 @@ def measured(
         bits = task.block.units[m] * task.block.model.depth
         train, test = Code(row(found.train.words[m], i)[:rows], bits), Code(row(found.test.words[m], i), bits)
         key = stream_key(config.repeat_key(repeat), Stream.MEASURE, width)
-        with first_calls.of(("measure", shape, test.n, data.host.num_classes, size is None)):
+        own = tuple((name, id(one.function)) for name, one in properties.items())
+        recipe = shape, test.n, data.host.num_classes, size is None, config.assignment, own
+        with first_calls.of(("measure", *recipe)):
             of_codes = measure(
                 train,
                 jnp.asarray(found.labels[i, :rows]),
@@ -167,6 +170,8 @@ def measured(
             **of_codes,
         }
         if found.random is not None:
-            metrics["random_redundancy"] = redundancy(Code(row(found.random.words[m], i), bits))
+            random = Code(row(found.random.words[m], i), bits)
+            with first_calls.of(("redundancy", random.words.shape, bits)):
+                metrics["random_redundancy"] = redundancy(random)
     coordinates = {"repeat": repeat, "width": width} | ({"examples": size} if size else {})
     return coordinates | metrics | {"epochs": int(found.epochs[i, m]), "diverged": bool(found.diverged[i, m])}

@@ -17,7 +17,7 @@ from jaxhash.storage.saves import Interrupted, StepSaves
 from jaxhash.sweeps import folder as runs
 from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import Properties, SweepConfig
-from jaxhash.sweeps.inputs import OnDevice, labels, orders, repeat_keys
+from jaxhash.sweeps.inputs import OnDevice, orders, repeat_keys, task_labels
 from jaxhash.sweeps.programs import Programs, evaluate, first_calls, measured
 from jaxhash.training.mlp import TrainState
 
@@ -79,10 +79,10 @@ def work(sweep: Sweep, task: Task, programs: Programs, data: OnDevice) -> None:
         time.monotonic(),
     )
     keys = repeat_keys(config, task)
-    y = np.stack([labels(config, data.host, repeat) for repeat in task.repeats])
+    y = task_labels(config, data.host, task)
     resumed = saves.latest(jax.eval_shape(programs.init, keys), at_most=missing[0])
     epoch, state = (0, programs.init(keys)) if resumed is None else resumed
-    state, spread_keys, y = data.place.spread((state, keys, y))
+    state, spread_keys, spread_y = data.place.spread((state, keys, y))
     try:
         for snapshot in missing:
             while epoch < snapshot and (active := np.asarray(state.active)).any():
@@ -92,11 +92,11 @@ def work(sweep: Sweep, task: Task, programs: Programs, data: OnDevice) -> None:
                     saves.save(epoch, gather(state, repeats))
                     saved = time.monotonic()
                 order = data.place.spread(orders(config, task, keys, epoch, len(data.x)))
-                with first_calls.of((programs, repeats, order.shape, data.place)):
-                    state, losses = programs.epoch(state, spread_keys, order, data.x, y)
+                with first_calls.of((task.block, config.train, repeats, order.shape, data.place)):
+                    state, losses = programs.epoch(state, spread_keys, order, data.x, spread_y)
                 epoch += 1
                 sweep.callback(Progress(task, epoch, np.asarray(losses)[:repeats], active[:repeats], []))
-            models = [model | {"epoch": snapshot} for model in _measure(sweep, task, programs, state, data)]
+            models = [model | {"epoch": snapshot} for model in _measure(sweep, task, programs, state, data, y)]
             arrays = gather((state.params, state.stats), repeats)
             of = runs.identity(sweep.out, task, snapshot if config.snapshots else None)
             checkpoint.save(folder_of(sweep, task, snapshot), arrays, {"of": of, "models": models})
@@ -117,9 +117,11 @@ def _told(sweep: Sweep, task: Task, epoch: int) -> bool:
     return True
 
 
-def _measure(sweep: Sweep, task: Task, programs: Programs, state: TrainState, data: OnDevice) -> list[dict[str, Any]]:
+def _measure(
+    sweep: Sweep, task: Task, programs: Programs, state: TrainState, data: OnDevice, y: np.ndarray
+) -> list[dict[str, Any]]:
     """The metrics of every model of a task; those whose codes lie on different devices are measured side by side."""
-    found = evaluate(sweep.config, task, programs, state, data)
+    found = evaluate(task, programs, state, data, y)
 
     def one(at: tuple[int, int]) -> dict[str, Any]:
         if sweep.stop.is_set():

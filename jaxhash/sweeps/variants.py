@@ -85,7 +85,8 @@ def run(
         out: folder of all of them.
         dimension: name of the dimension along which they are joined.
         coordinate: its values, one a variant; the names by default.
-        run_sweep: called for one configuration and its folder; a command puts its display here.
+        run_sweep: called for one configuration and its folder; a command puts its display here, and
+            `partial(sweep.run, properties=...)` measures properties of your own.
 
     Returns:
         What `sweep.run` gives, with the new dimension in front; the attribute `config` holds the configuration of

@@ -16,7 +16,9 @@ from rich.table import Table
 from jaxhash.runtime.processes import Group
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import variants
-from jaxhash.sweeps.engine import METRICS, SweepConfig
+from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import Properties
+from jaxhash.sweeps.results import STATE
 from jaxhash.terminal.command import interruptible
 from jaxhash.terminal.files import save
 from jaxhash.terminal.machines import ONE_PROCESS, Machines
@@ -58,7 +60,14 @@ def figure_of_sweep(options: SweepOptions, name: str, draw: Callable[[xr.Dataset
     save(out, {name: draw(results, title)}, others=("results.nc", "results.csv"))
 
 
-def run_sweep(config: SweepConfig, out: Path, data_dir: Path | None, machines: Machines = ONE_PROCESS) -> xr.Dataset:
+def run_sweep(
+    config: SweepConfig,
+    out: Path,
+    data_dir: Path | None,
+    machines: Machines = ONE_PROCESS,
+    *,
+    properties: Properties | None = None,
+) -> xr.Dataset:
     """`sweep.run` for a person at a terminal; exits as `interruptible` does.
 
     Of several processes the first returns, and goes on with the results; the others end here.
@@ -67,6 +76,7 @@ def run_sweep(config: SweepConfig, out: Path, data_dir: Path | None, machines: M
     console = Console(stderr=True)
     with interruptible(out, console) as stop, machines.joined() as group:
         shared: dict[str, Any] = {"data_dir": data_dir, "mesh": machines.mesh, "group": group, "stop": stop}
+        shared["properties"] = properties
         if group is not None and group.index > 0:
             _help(group, {out: config}, console, shared)
         with Display(config, console) as display:
@@ -81,6 +91,7 @@ def run_variants(
     *,
     dimension: str = "variant",
     coordinate: Sequence[Any] | None = None,
+    properties: Properties | None = None,
 ) -> xr.Dataset:
     """`variants.run` for a person at a terminal, with one progress bar over all of them; else as `run_sweep`."""
     sweep.one_thread_a_worker()
@@ -96,6 +107,7 @@ def run_variants(
     everything = bar.add_task("preparing", total=sum(epochs.values()), left="")
     with interruptible(out, console) as stop, machines.joined() as group, bar:
         shared: dict[str, Any] = {"data_dir": data_dir, "mesh": machines.mesh, "group": group, "stop": stop}
+        shared["properties"] = properties
         if group is not None and group.index > 0:
             _help(group, {out / name: config for name, config in configs.items()}, console, shared)
 
@@ -138,7 +150,8 @@ def summary(results: xr.Dataset, title: str) -> Table:
         "accuracy on the codes); results.csv has every model",
     )
     # Short, so that the table fits a terminal of 80 columns.
-    columns = {name: name.removesuffix("_accuracy").replace("_", "\n") for name in METRICS if not name.endswith("loss")}
+    names = [str(name) for name in results.data_vars if name not in STATE and not str(name).endswith("loss")]
+    columns = {name: name.removesuffix("_accuracy").replace("_", "\n") for name in names}
     columns |= {"train_accuracy": "train\nacc.", "test_accuracy": "test\nacc.", "knn_accuracy": "9-NN"}
     columns = {
         name: heading.replace("redundancy", "red.").replace("kmeans", "K-Means") for name, heading in columns.items()

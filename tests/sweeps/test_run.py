@@ -27,8 +27,10 @@ from jaxhash.models.mlp import ModelConfig
 from jaxhash.storage.checkpoint import CheckpointError
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import folder, programs
+from jaxhash.sweeps import task as tasks
 from jaxhash.sweeps.engine import METRICS, Interrupted, SweepConfig
 from jaxhash.sweeps.programs import FirstCalls
+from jaxhash.terminal.sweeps import summary
 from jaxhash.training.mlp import TrainConfig
 from tests.sweeps import stand_in
 
@@ -191,6 +193,17 @@ def test_a_sweep_takes_a_dataset_in_memory(trained, tmp_path):
         sweep.run(other, tmp_path)
 
 
+def test_a_sweep_takes_arrays_and_refuses_what_is_no_dataset():
+    x, y = np.zeros((10, 4, 4), np.uint8), np.arange(10) % 2
+    config = SweepConfig(dataset=(x, y, x[:4], y[:4]))
+    assert sweep.prepare(config).x_train.shape == (8, 16)
+    assert config.data_name == "arrays"
+    for wrong in ((x, y), {"x_train": x}, 3):
+        object.__setattr__(config, "dataset", wrong)  # the constructor's types are checked in tests only
+        with pytest.raises(ValueError, match=r"dataset=.* is no dataset; give a name, .* four arrays"):
+            config.__post_init__()
+
+
 def test_the_time_left_is_told_and_goes_down(tmp_path):
     told = []
     config = SweepConfig(widths=(3,), repeats=2, train=TrainConfig(epochs=8, batch_size=32))
@@ -236,6 +249,27 @@ def test_a_first_call_that_fails_does_not_keep_the_others_out():
                 return True
 
         assert pool.submit(other).result(timeout=10)
+
+
+def test_what_compiles_anew_is_a_first_call_of_its_own(tmp_path, monkeypatch):
+    """Another assignment, and a property of the user's own, are other programs; no call keeps the programs alive."""
+    first = FirstCalls()
+    for module in (programs, tasks):
+        monkeypatch.setattr(module, "first_calls", first)
+    monkeypatch.setattr(programs, "measure", stand_in.measure)
+    config = SweepConfig(widths=(3,), repeats=1, random_inputs=True, train=TrainConfig(epochs=1, batch_size=32))
+    sweep.run(config, tmp_path / "optimal")
+    of_one = len(first._called)
+    sweep.run(config, tmp_path / "again")
+    assert len(first._called) == of_one
+    sweep.run(dataclasses.replace(config, assignment="greedy"), tmp_path / "greedy")
+    assert len(first._called) == of_one + 1
+    monkeypatch.setattr(programs, "measure", lambda *a, **k: {**stand_in.measure(*a), "own": 0.5})
+    found = sweep.run(config, tmp_path / "own", properties={"own": Property("a half", lambda data: 0.5)})
+    assert len(first._called) == of_one + 2
+    assert any(call[0] == "redundancy" for call in first._called)
+    assert not any(isinstance(part, programs.Programs) for call in first._called for part in call)
+    assert "own" in {column.header for column in summary(found, "a title").columns}
 
 
 def test_another_configuration_is_refused_before_anything_is_written(trained, tmp_path):

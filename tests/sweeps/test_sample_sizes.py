@@ -229,7 +229,7 @@ def test_sizes_side_by_side_are_the_same_as_alone(grid):
         order = inputs.orders(config, task, keys, 0, len(data.x))
         y = np.stack([data.host.y_train] * len(task.repeats))
         state, _ = of_block.epoch(of_block.init(keys), keys, order, data.x, y)
-        looked.append(programs.evaluate(config, task, of_block, state, data))
+        looked.append(programs.evaluate(task, of_block, state, data, y))
     for i, one in enumerate(looked[1:]):
         np.testing.assert_allclose(looked[0].train.loss[i], one.train.loss[0], rtol=1e-3)
         np.testing.assert_allclose(looked[0].test.accuracy[i], one.test.accuracy[0], atol=0.006)
