@@ -23,7 +23,7 @@ from jaxtyping import Array
 
 from bench import harness
 from jaxhash.models.mlp import ModelConfig
-from jaxhash.sweeps.engine import one_thread_a_worker
+from jaxhash.runtime.devices import one_thread_a_worker
 from jaxhash.training import mlp
 from jaxhash.training.population import Block
 

@@ -25,7 +25,8 @@ from jaxhash.codes.lloyd import CODES_AT_A_TIME, _lloyd, draws, seed, tiles_of
 from jaxhash.codes.logistic import _fit
 from jaxhash.codes.neighbours import knn_words
 from jaxhash.runtime.devices import SOON_COMPILED
-from jaxhash.sweeps.engine import SweepConfig, plan
+from jaxhash.sweeps.engine import plan
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.presets import STUDIES
 from jaxhash.sweeps.programs import Programs
 from jaxhash.training.mlp import TrainConfig, epoch_order

@@ -23,8 +23,8 @@ import tyro
 from bench import harness
 from jaxhash.runtime.devices import Place, gather
 from jaxhash.sweeps import inputs, programs
-from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.sweeps.folder import Task
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.training.mlp import TrainConfig, TrainState
 from jaxhash.training.population import Block
 

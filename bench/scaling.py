@@ -31,7 +31,7 @@ from jaxhash.hashing.perfect.fitting import FitConfig, Progress, fit
 from jaxhash.plots import style
 from jaxhash.runtime import processes as distributed
 from jaxhash.sweeps import engine as sweep
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.training.mlp import TrainConfig
 
 SIZES = {

@@ -26,7 +26,9 @@ import tyro
 
 from bench import harness
 from bench.data import mnist
-from jaxhash.sweeps.engine import SweepConfig, one_thread_a_worker, plan, worker_count
+from jaxhash.runtime.devices import one_thread_a_worker, worker_count
+from jaxhash.sweeps.engine import plan
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.presets import STUDIES
 from jaxhash.training.mlp import TrainConfig, epoch_order, init_state, make_epoch
 

@@ -25,7 +25,7 @@ from rich.table import Table
 from jaxhash.plots import compare
 from jaxhash.sweeps import layers as layer_properties
 from jaxhash.sweeps import presets, results
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.variants import with_field
 from jaxhash.terminal.command import command, interruptible, option
 from jaxhash.terminal.files import save

@@ -36,7 +36,7 @@ from jaxhash.plots import style as plots
 from jaxhash.plots.style import BLUE, GREEN, ORANGE, PURPLE
 from jaxhash.regions.paths import LINES_AT_A_TIME, affine_layers, cut_points, region_sides, stack_models
 from jaxhash.sweeps import folder as runs
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.terminal.command import command
 from jaxhash.terminal.files import save
 from jaxhash.terminal.progress import progress

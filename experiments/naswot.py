@@ -35,7 +35,7 @@ from jaxhash.codes.hamming import hamming_words
 from jaxhash.data import catalogue
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.plots.style import BLUE, GREEN, ORANGE, PURPLE
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.terminal.command import command
 from jaxhash.terminal.files import save
 from jaxhash.terminal.sweeps import run_sweep

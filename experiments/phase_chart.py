@@ -23,7 +23,7 @@ from rich.table import Table
 
 from jaxhash.plots import phase
 from jaxhash.sweeps import presets
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.phase import NAMES, SUFFICIENT, Thresholds, chart
 from jaxhash.terminal.command import command, option
 from jaxhash.terminal.files import save

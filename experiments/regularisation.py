@@ -25,7 +25,7 @@ from rich.table import Table
 from jaxhash.plots import compare as compare_plots
 from jaxhash.sweeps import compare, presets
 from jaxhash.sweeps.compare import Effect
-from jaxhash.sweeps.engine import METRICS, SweepConfig
+from jaxhash.sweeps.grid import METRICS, SweepConfig
 from jaxhash.sweeps.variants import Factor, Value, get_field, one_at_a_time
 from jaxhash.terminal.command import command, option
 from jaxhash.terminal.files import save

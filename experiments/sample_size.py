@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from jaxhash.plots.sweeps import against
 from jaxhash.sweeps import presets
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.terminal.command import command, option
 from jaxhash.terminal.sweeps import KEPT, SweepOptions, figure_of_sweep
 from jaxhash.training.mlp import TrainConfig

@@ -27,7 +27,7 @@ from jaxhash.data import Dataset
 from jaxhash.runtime.devices import one_thread_a_worker
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import results
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.training.mlp import TrainConfig
 
 # The environment reaches libraries that load later, and processes of tests; this those that pytest's plugins loaded.

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jaxhash.plots import style
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.variants import BASELINE, Factor, get_field, label
 
 COLUMNS = 4

@@ -30,30 +30,12 @@ from jaxhash.storage import checkpoint
 from jaxhash.sweeps import folder, log
 from jaxhash.sweeps.cost import Cost, Estimate, calibrate
 from jaxhash.sweeps.folder import RunError, Task
-from jaxhash.sweeps.grid import METRICS, RANDOM, Properties, SweepConfig
-from jaxhash.sweeps.inputs import OnDevice, digest, labels, prepare, put_on_device
+from jaxhash.sweeps.grid import Properties, SweepConfig
+from jaxhash.sweeps.inputs import OnDevice, digest, prepare, put_on_device
 from jaxhash.sweeps.programs import Programs, programs_of
 from jaxhash.sweeps.results import collect, save_results
-from jaxhash.sweeps.task import Callback, Interrupted, Progress, Sweep, folder_of, is_done, work
+from jaxhash.sweeps.task import Callback, Interrupted, Sweep, folder_of, is_done, work
 from jaxhash.training.population import Block, plan_blocks
-
-__all__ = [
-    "METRICS",
-    "RANDOM",
-    "Callback",
-    "Cost",
-    "Interrupted",
-    "Progress",
-    "SweepConfig",
-    "collect",
-    "labels",
-    "one_thread_a_worker",
-    "plan",
-    "prepare",
-    "run",
-    "save_results",
-    "worker_count",
-]
 
 # Parameters, gradients and moments, 16 bytes a parameter, about fit a server core's private cache (2 MB). Measured on
 # MNIST: 100, 130, 200, 260 units a block give 11.6, 12.7, 14.8, 13.3 thousand model-steps a second on 2 cores.

@@ -15,10 +15,12 @@ from jaxtyping import Array
 from jaxhash.codes.code import Code
 from jaxhash.codes.properties import PROPERTIES, Assignment, measure
 from jaxhash.data import Dataset
+from jaxhash.runtime.devices import worker_count
 from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.sweeps import engine as sweep
-from jaxhash.sweeps import folder
-from jaxhash.sweeps.engine import Interrupted, SweepConfig
+from jaxhash.sweeps import folder, inputs
+from jaxhash.sweeps.grid import SweepConfig
+from jaxhash.sweeps.task import Interrupted
 
 SINGLE, FIRST = "single layer", "first layers"
 PARTS = (SINGLE, FIRST)
@@ -65,12 +67,12 @@ def measured(
         if not own["diverged"]:
             model = folder.load(run, width=int(own["width"]), repeat=int(own["repeat"]))
             key = stream_key(config.repeat_key(int(own["repeat"])), Stream.MEASURE_LAYERS, int(own["width"]))
-            labels = sweep.labels(config, data, int(own["repeat"]))
+            labels = inputs.labels(config, data, int(own["repeat"]))
             of_all_layers = {name: float(own[name]) for name in PROPERTIES}
             found = _of_model(key, model, of_all_layers, data, labels, config.assignment, stop)
             table[:, :, *at] = [[[one[name] for one in part] for part in found] for name in PROPERTIES]
 
-    with ThreadPoolExecutor(sweep.worker_count()) as pool:
+    with ThreadPoolExecutor(worker_count()) as pool:
         try:
             list(pool.map(fill, models))
         except BaseException:

@@ -12,7 +12,7 @@ One thing differs: the authors train SVHN with SGD (momentum 0.9, weight decay 5
 from dataclasses import dataclass, field
 
 from jaxhash.models.mlp import ModelConfig
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.training.mlp import TrainConfig
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import xarray as xr
 
 from jaxhash.sweeps import engine as sweep
-from jaxhash.sweeps.engine import SweepConfig
 from jaxhash.sweeps.folder import CONFIG, RunError
+from jaxhash.sweeps.grid import SweepConfig
 
 BASELINE = "baseline"
 """Name of the variant in which nothing is changed."""

@@ -17,7 +17,7 @@ import tyro
 from rich.console import Console
 
 from jaxhash.runtime import signals
-from jaxhash.sweeps import engine as sweep
+from jaxhash.sweeps.task import Interrupted
 
 NOTHING = "Nothing was written."
 
@@ -70,7 +70,7 @@ def interruptible(out: Path, console: Console) -> Iterator[threading.Event]:
     with errors_in_one_line(console, out), signals.requests(say) as request:
         try:
             yield request.stop
-        except (sweep.Interrupted, KeyboardInterrupt):
+        except (Interrupted, KeyboardInterrupt):
             console.print(f"Interrupted. What was finished is in {out}; the same command continues it.", soft_wrap=True)
             sys.exit(request.status)
 

@@ -12,7 +12,7 @@ import jaxhash
 from jaxhash.data import Dataset, catalogue
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.sweeps import folder as runs
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.terminal.sweeps import run_sweep
 from jaxhash.training.mlp import TrainConfig
 

@@ -10,8 +10,9 @@ from rich.live import Live
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from jaxhash.sweeps import engine as sweep
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps import task as tasks
+from jaxhash.sweeps.cost import Cost
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.terminal.progress import Lines, duration, share_bar, time_left
 
 
@@ -47,7 +48,7 @@ class Display:
         if self._live is not None:
             self._live.stop()
 
-    def announce(self, cost: sweep.Cost) -> None:
+    def announce(self, cost: Cost) -> None:
         """Say what the sweep will cost, before it starts."""
         # The bar counts epochs of single models; measuring is worth some of them.
         self._epochs_a_measuring = cost.epochs_a_measuring
@@ -64,7 +65,7 @@ class Display:
             highlight=False,
         )
 
-    def update(self, progress: sweep.Progress) -> None:
+    def update(self, progress: tasks.Progress) -> None:
         """Take in what the sweep reports; called from its threads."""
         task = progress.task
         with self._lock:

@@ -13,12 +13,13 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from jaxhash.runtime.devices import one_thread_a_worker
 from jaxhash.runtime.processes import Group
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import variants
-from jaxhash.sweeps.engine import SweepConfig
-from jaxhash.sweeps.grid import Properties
+from jaxhash.sweeps.grid import Properties, SweepConfig
 from jaxhash.sweeps.results import STATE
+from jaxhash.sweeps.task import Progress
 from jaxhash.terminal.command import interruptible
 from jaxhash.terminal.files import save
 from jaxhash.terminal.machines import ONE_PROCESS, Machines
@@ -72,7 +73,7 @@ def run_sweep(
 
     Of several processes the first returns, and goes on with the results; the others end here.
     """
-    sweep.one_thread_a_worker()
+    one_thread_a_worker()
     console = Console(stderr=True)
     with interruptible(out, console) as stop, machines.joined() as group:
         shared: dict[str, Any] = {"data_dir": data_dir, "mesh": machines.mesh, "group": group, "stop": stop}
@@ -94,7 +95,7 @@ def run_variants(
     properties: Properties | None = None,
 ) -> xr.Dataset:
     """`variants.run` for a person at a terminal, with one progress bar over all of them; else as `run_sweep`."""
-    sweep.one_thread_a_worker()
+    one_thread_a_worker()
     console = Console(stderr=True)
     models = {name: len(c.widths) * c.repeats * max(len(c.sample_sizes), 1) for name, c in configs.items()}
     epochs = {name: models[name] * config.train.epochs for name, config in configs.items()}
@@ -116,7 +117,7 @@ def run_variants(
             before = sum(list(epochs.values())[:number])
             trained: dict[str, int] = {}
 
-            def callback(progress: sweep.Progress) -> None:
+            def callback(progress: Progress) -> None:
                 trained[progress.task.name] = (
                     len(progress.task.repeats) * len(progress.task.block.widths) * progress.epoch
                 )

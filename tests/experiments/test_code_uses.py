@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from experiments import naswot, near_duplicates, nearest_examples, ood_monitor
 from jaxhash.codes.code import pack
 from jaxhash.models.mlp import ModelConfig, build
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.terminal import network
 from jaxhash.training.population import model_key
 

@@ -13,7 +13,7 @@ from experiments import phase_chart, sample_size, training_time
 from jaxhash.plots import phase
 from jaxhash.plots.sweeps import against
 from jaxhash.sweeps import presets
-from jaxhash.sweeps.engine import METRICS, RANDOM
+from jaxhash.sweeps.grid import METRICS, RANDOM
 from jaxhash.sweeps.phase import CRITICAL, NAMES, SUFFICIENT, UNDER, UNKNOWN, Thresholds, chart
 from jaxhash.terminal import sweeps
 from jaxhash.terminal.command import option

@@ -9,7 +9,7 @@ import xarray as xr
 
 from experiments import depth, regularisation
 from jaxhash.sweeps import presets
-from jaxhash.sweeps.engine import METRICS
+from jaxhash.sweeps.grid import METRICS
 from jaxhash.sweeps.variants import one_at_a_time
 
 

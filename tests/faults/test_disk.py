@@ -6,7 +6,7 @@ import pytest
 
 from jaxhash import cli
 from jaxhash.sweeps import folder
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.terminal.sweeps import run_sweep
 from tests.faults.conftest import ended
 

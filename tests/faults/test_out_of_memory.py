@@ -8,7 +8,7 @@ from jaxhash import cli
 from jaxhash.hashing.perfect import fitting
 from jaxhash.runtime.memory import OutOfMemory, explained
 from jaxhash.sweeps import engine as sweep
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.training.mlp import TrainConfig
 from tests.faults.conftest import last_event
 

@@ -14,7 +14,7 @@ import pytest
 from jaxhash import cli
 from jaxhash.storage import locks
 from jaxhash.storage.locks import InUse, held, holder
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.terminal.sweeps import run_sweep
 
 # Not by our code: a process that holds the lock until it is ended.

@@ -6,7 +6,7 @@ from PIL import Image
 
 from jaxhash.plots import style
 from jaxhash.plots.sweeps import capacity
-from jaxhash.sweeps.engine import METRICS
+from jaxhash.sweeps.grid import METRICS
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from jaxhash.hashing.perfect.fitting import FitConfig, fit
 from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.runtime.devices import cores, worker_count
 from jaxhash.sweeps import engine as sweep
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.training.mlp import TrainConfig
 
 

@@ -16,7 +16,8 @@ from jaxhash.models.mlp import ModelConfig
 from jaxhash.plots import compare
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import layers
-from jaxhash.sweeps.engine import Interrupted, SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
+from jaxhash.sweeps.task import Interrupted
 from jaxhash.training.mlp import TrainConfig
 
 DEPTH, WIDTH = 3, 24

@@ -7,7 +7,7 @@ import pytest
 from experiments import model_capacity
 from jaxhash.data import NAMES
 from jaxhash.sweeps import presets
-from jaxhash.sweeps.engine import SweepConfig
+from jaxhash.sweeps.grid import SweepConfig
 
 
 def test_a_dataset_without_a_study_keeps_the_defaults():

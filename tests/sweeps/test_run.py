@@ -26,10 +26,11 @@ from jaxhash.data import load
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.storage.checkpoint import CheckpointError
 from jaxhash.sweeps import engine as sweep
-from jaxhash.sweeps import folder, programs
+from jaxhash.sweeps import folder, inputs, programs
 from jaxhash.sweeps import task as tasks
-from jaxhash.sweeps.engine import METRICS, Interrupted, SweepConfig
+from jaxhash.sweeps.grid import METRICS, SweepConfig
 from jaxhash.sweeps.programs import FirstCalls
+from jaxhash.sweeps.task import Interrupted
 from jaxhash.terminal.sweeps import summary
 from jaxhash.training.mlp import TrainConfig
 from tests.sweeps import stand_in
@@ -157,12 +158,12 @@ def test_examples_are_the_first_and_label_noise_is_drawn_anew_in_each_repeat():
     config, digits = SweepConfig(examples=1000, label_noise=0.5, seed=4), load("digits")
     data = sweep.prepare(config)
     np.testing.assert_array_equal(data.x_train, digits.x_train[:1000])
-    one, other = (sweep.labels(config, data, repeat) for repeat in (0, 1))
+    one, other = (inputs.labels(config, data, repeat) for repeat in (0, 1))
     for labels in (one, other):  # half of them drawn from 10 classes: 45 % differ
         assert 0.4 < (labels != digits.y_train[:1000]).mean() < 0.5
     assert (one != other).mean() > 0.5
-    np.testing.assert_array_equal(one, sweep.labels(config, data, 0))
-    clean = sweep.labels(dataclasses.replace(config, label_noise=0.0), data, 1)
+    np.testing.assert_array_equal(one, inputs.labels(config, data, 0))
+    clean = inputs.labels(dataclasses.replace(config, label_noise=0.0), data, 1)
     np.testing.assert_array_equal(clean, digits.y_train[:1000])
 
 
@@ -175,7 +176,7 @@ def test_a_repeat_trains_and_is_measured_on_its_own_labels(tmp_path, monkeypatch
     results, data = sweep.run(config, tmp_path), sweep.prepare(config)
     for repeat in (0, 1):
         predicted = np.asarray(folder.load(tmp_path, width=40, repeat=repeat).apply(data.x_train)).argmax(1)
-        own, other = ((predicted == sweep.labels(config, data, r)).mean() for r in (repeat, 1 - repeat))
+        own, other = ((predicted == inputs.labels(config, data, r)).mean() for r in (repeat, 1 - repeat))
         assert results["train_accuracy"].sel(repeat=repeat, width=40) == pytest.approx(own)
         assert own > 0.5 > 0.3 > other
 

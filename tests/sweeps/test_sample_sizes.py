@@ -19,7 +19,8 @@ from jaxhash.codes.neighbours import knn_words
 from jaxhash.runtime.devices import places
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import inputs, programs
-from jaxhash.sweeps.engine import METRICS, Interrupted, SweepConfig
+from jaxhash.sweeps.grid import METRICS, SweepConfig
+from jaxhash.sweeps.task import Interrupted
 from jaxhash.training.mlp import epoch_order
 from jaxhash.training.population import init_block, split
 

@@ -15,8 +15,8 @@ from jaxhash.models.mlp import ModelConfig
 from jaxhash.plots import compare as compare_plots
 from jaxhash.sweeps import compare, variants
 from jaxhash.sweeps import engine as sweep
-from jaxhash.sweeps.engine import METRICS, SweepConfig
 from jaxhash.sweeps.folder import RunError
+from jaxhash.sweeps.grid import METRICS, SweepConfig
 from jaxhash.sweeps.variants import BASELINE, Factor, get_field, label, one_at_a_time, with_field
 from jaxhash.training.mlp import TrainConfig
 
