@@ -34,7 +34,6 @@ COPIES = 0.1
 """Share of the codes that are copies of others."""
 NEIGHBOURS = (1, 10, 100)
 CLUSTERS = 10
-SAMPLED_PAIRS = 1_000_000
 SKLEARN_CODES, SKLEARN_QUERIES = 20_000, 200
 
 GROUPS, UNIQUE = "distinct codes, groups", "NumPy, groups too distinct codes, groups"
@@ -51,7 +50,6 @@ class Config(harness.Options):
     """Of a code; FAISS takes multiples of 8."""
     queries: int = 4096
     """Codes whose neighbours are looked for; a quarter with --quick."""
-    histogram_codes: int = 20_000
     """Codes whose pairs are all compared; of all codes, 1,000,000 random pairs are."""
     folder: Path | None = None
     """Where the temporary folder is made (default: the system's)."""
@@ -87,14 +85,11 @@ def parts_of(
     config: Config, base: CodeFile, queries: CodeFile, labels: np.ndarray, classes: np.ndarray
 ) -> tuple[Works, Works]:
     """What is timed in every round, and the clusterings, which are done once."""
-    some = first_of(base, config.histogram_codes)
     key = jax.random.key(0)
     return {
         GROUPS: lambda: codes.groups(base),
         **{f"{k}-NN": partial(nearest, base, queries, k=k) for k in NEIGHBOURS},
         "nearest of another class": lambda: nearest_of_other_class(base, labels, queries, classes),
-        f"histogram, all pairs of {some.n:,}": lambda: codes.histogram(some),
-        f"histogram, {SAMPLED_PAIRS:,} pairs of all": lambda: codes.sampled_histogram(base, SAMPLED_PAIRS),
     }, {
         "K-Means, Euclidean": lambda: codes.kmeans(key, base, CLUSTERS),
         "K-Means, k-majority": lambda: codes.k_majority(key, base, CLUSTERS),

@@ -6,7 +6,7 @@ clusters, classes, and all encoding properties at once (`measure`).
 code            `Code`: packing, layers, ranges of bits
 files           codes in files: `write` encodes examples batch by batch, `load` opens
 distinct        number of distinct codes, redundancy ratio, bits that vary
-hamming         Hamming distances; histogram: of all pairs; neighbours: the k nearest, k-NN classification
+hamming         Hamming distances; neighbours: the k nearest, k-NN classification
 kmeans          K-Means clusters and their accuracy (lloyd: its iterations); logistic: logistic regression
 properties      the table of encoding properties, `measure`
 """
@@ -15,7 +15,6 @@ from jaxhash.codes.code import Code, Layer, Skipped, active, drop_constant, pack
 from jaxhash.codes.distinct import Groups, distinct, groups, redundancy, varying
 from jaxhash.codes.files import CodeFile, Codes, load, write, writing
 from jaxhash.codes.hamming import hamming
-from jaxhash.codes.histogram import histogram, sampled_histogram
 from jaxhash.codes.kmeans import KMajorityResult, KMeansResult, cluster_accuracy, k_majority, kmeans
 from jaxhash.codes.logistic import logistic
 from jaxhash.codes.neighbours import knn, nearest, nearest_of_other_class
@@ -39,7 +38,6 @@ __all__ = [
     "drop_constant",
     "groups",
     "hamming",
-    "histogram",
     "k_majority",
     "kmeans",
     "knn",
@@ -51,7 +49,6 @@ __all__ = [
     "pack",
     "redundancy",
     "sample_bits",
-    "sampled_histogram",
     "unpack",
     "varying",
     "write",

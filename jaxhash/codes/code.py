@@ -59,8 +59,14 @@ class Code(flax.struct.PyTreeNode):
 
     @property
     def n(self) -> int:
-        """Number of codes, on the axis before the last."""
-        return self.words.shape[-2]
+        """Number of codes.
+
+        Raises:
+            ValueError: if this is the code of one input, or an array of more axes.
+        """
+        if self.words.ndim != 2:
+            raise ValueError(f"words of shape {self.words.shape} are no list of codes; give uint32 [n, words]")
+        return self.words.shape[0]
 
     @property
     def num_words(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, Int32, UInt32, UInt64
 
 from jaxhash.codes.code import Code
-from jaxhash.codes.files import Codes, chunks, rows_at_a_time
+from jaxhash.codes.files import Codes, check_alike, chunks, rows_at_a_time
 
 _WORDS_AT_A_TIME = 32
 """Mixed into a fingerprint by one piece of compiled code; longer codes go through it in a loop, so that what is
@@ -27,6 +27,8 @@ def distinct(codes: Codes) -> int:
     >>> distinct(Code.of(jnp.array([[True, False], [True, False], [True, True]])))
     2
     """
+    if not codes.n:
+        return 0
     return int(num_distinct(codes.words)) if isinstance(codes, Code) else len(groups(codes).first)
 
 
@@ -53,9 +55,14 @@ def redundancy(codes: Codes, count: int | None = None) -> float:
 def varying(*codes: Codes) -> UInt32[Array, " words"] | UInt32[np.ndarray, " words"]:
     """A mask of the bits that are not the same in all codes of all arguments together. One pass over each.
 
+    Raises:
+        ValueError: if the codes differ in their number of bits.
+
     >>> varying(Code.of(jnp.array([[True, False]])), Code.of(jnp.array([[True, True]])))
     Array([2], dtype=uint32)
     """
+    for some in codes:
+        check_alike(codes[0], some)
     if all(isinstance(some, Code) for some in codes):
         return varying_bits(*(some.words for some in codes if isinstance(some, Code)))
     first = codes[0].rows(slice(0, 1))

@@ -33,6 +33,9 @@ WORDS_TOGETHER = 4
 """The words of at most `FEW_CODES` training codes are filled up with zeros to a multiple of so many: compiling takes
 far longer than measuring them, and codes of up to 128 bits then share all programs."""
 
+_TRAIN_SEEDS, _TEST_SEEDS, _BITS = range(3)
+"""What the key of a measurement is folded with: the seedings of K-Means on either side, and which bits are sampled."""
+
 Assignment = Literal["optimal", "greedy"]
 
 
@@ -76,7 +79,7 @@ class CodedData:
             words = without_constant(train.words, test.words)
             return train.replace(words=words[0]), test.replace(words=words[1])
         mask = varying(train, test)
-        seed = int(jax.random.bits(jax.random.fold_in(self.key, 2)))
+        seed = int(jax.random.bits(jax.random.fold_in(self.key, _BITS)))
         some = [sample_bits(codes, np.asarray(mask), self.sampled_bits, seed) for codes in (train, test)]
         return some[0], some[1]
 
@@ -91,13 +94,15 @@ class Property(NamedTuple):
 def _train_kmeans(data: CodedData) -> float | Float[Array, ""]:
     if data.num_train < data.num_classes:
         return math.nan  # fewer codes than clusters
-    codes, key = data.varying[0], jax.random.split(data.key)[0]
+    codes, key = data.varying[0], jax.random.fold_in(data.key, _TRAIN_SEEDS)
     found = kmeans(key, codes, data.num_classes, restarts=RESTARTS, count=data.count)
     return _accuracy_of_clusters(data, jnp.asarray(found.labels), data.train_labels, data.count)
 
 
-def _test_kmeans(data: CodedData) -> Float[Array, ""]:
-    found = kmeans(jax.random.split(data.key)[1], data.varying[1], data.num_classes, restarts=RESTARTS)
+def _test_kmeans(data: CodedData) -> float | Float[Array, ""]:
+    if data.test.n < data.num_classes:
+        return math.nan
+    found = kmeans(jax.random.fold_in(data.key, _TEST_SEEDS), data.varying[1], data.num_classes, restarts=RESTARTS)
     return _accuracy_of_clusters(data, jnp.asarray(found.labels), data.test_labels, None)
 
 
@@ -157,16 +162,15 @@ def measure(
         num_classes: number of classes, and of clusters; by default the largest label and one.
         assignment: how clusters get their labels: the best one-to-one, or the authors' greedy one.
         count: the training examples are the first so many of those given (all by default; of codes in memory only). Of
-            fewer than 9 training examples each votes in 9-NN; a class without any is never predicted; of fewer than
-            there are classes no K-Means is made, and `train_kmeans_accuracy` is NaN.
+            fewer than 9 training examples each votes in 9-NN; a class without any is never predicted.
         sampled_bits: of longer codes, K-Means and logistic regression see so many of the bits that vary.
         properties: what to measure: `PROPERTIES`, some of it, or properties of your own.
 
     Returns:
-        The number of each property, by its name.
+        The number of each property, by its name. The K-Means accuracy of fewer codes than classes is NaN.
 
     Raises:
-        ValueError: if the codes differ in their number of bits, or labels are not one for each code.
+        ValueError: if the codes have no bits, differ in their number, or labels are not one for each code.
 
     >>> bits = jnp.array([[True, False], [True, True], [False, False], [False, True]])
     >>> code, labels = Code.of(bits), jnp.array([1, 1, 0, 0])
@@ -175,6 +179,8 @@ def measure(
     (0.0, 1.0)
     """
     check_alike(train, test)
+    if not train.num_bits:
+        raise ValueError("the codes have no bits; `Code.skipped` says what gave none, and why")
     check_labels(train, train_labels, "training")
     check_labels(test, test_labels, "test")
     if num_classes is None:

@@ -3,14 +3,14 @@
 In: the name of a public dataset (found in a folder, the cache or the network, and verified), the path of an .npz file,
 or arrays. Out: a `Dataset` of float32 examples [n, features] and int32 labels [n].
 
-dataset         Dataset, split, subsets, label noise, uniform inputs, named streams of random numbers
+dataset         Dataset, split, subsets, label noise, uniform inputs
 catalogue       load by name: the table of datasets
 download        files of public datasets, verified
 images, image_formats, tabular, text, npz     the readers; they import pandas and scikit-learn when they need them
 """
 
 from jaxhash.data.catalogue import NAMES, load
-from jaxhash.data.dataset import Dataset, generator, subset, uniform_inputs, with_label_noise
+from jaxhash.data.dataset import Dataset, subset, uniform_inputs, with_label_noise
 from jaxhash.data.download import DataError
 
-__all__ = ["NAMES", "DataError", "Dataset", "generator", "load", "subset", "uniform_inputs", "with_label_noise"]
+__all__ = ["NAMES", "DataError", "Dataset", "load", "subset", "uniform_inputs", "with_label_noise"]

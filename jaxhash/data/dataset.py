@@ -4,7 +4,6 @@ A dataset comes by name (`catalogue.load`), from a file (`npz`) or from arrays i
 Whatever is drawn at random takes a NumPy generator; `generator` makes one from a seed and the name of a stream.
 """
 
-import zlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -101,10 +100,8 @@ def as_float32(x: np.ndarray) -> Float32[np.ndarray, "n features"]:
     return np.divide(x, np.float32(255), dtype=np.float32) if x.dtype == np.uint8 else x
 
 
-def subset(dataset: Dataset, n: int, rng: np.random.Generator | None = None) -> Dataset:
-    """The same dataset with `n` of its training examples only: the first, or drawn by `rng` without replacement.
-
-    With generators in the same state, a larger n keeps the examples of a smaller one and adds to them.
+def subset(dataset: Dataset, n: int) -> Dataset:
+    """The same dataset with the first `n` of its training examples only, so that a larger n adds to a smaller one.
 
     Raises:
         ValueError: if there are not that many, or `n` is less than 1.
@@ -115,8 +112,7 @@ def subset(dataset: Dataset, n: int, rng: np.random.Generator | None = None) -> 
             f"n={n} training examples cannot be taken from the {available:,} of {dataset.name}; "
             f"give a number from 1 to {available}"
         )
-    chosen = slice(n) if rng is None else rng.permutation(available)[:n]
-    return replace(dataset, x_train=dataset.x_train[chosen], y_train=dataset.y_train[chosen])
+    return replace(dataset, x_train=dataset.x_train[:n], y_train=dataset.y_train[:n])
 
 
 def with_label_noise(
@@ -154,36 +150,15 @@ def with_label_noise(
     return labels
 
 
-def uniform_inputs(
-    n: int, features: int, rng: np.random.Generator, low: float = -1.0, high: float = 0.0
-) -> Float32[np.ndarray, "n features"]:
-    """Random inputs [n, features], uniform in [low, high]: the study's control, by default outside the pixels' range.
+def uniform_inputs(n: int, features: int, rng: np.random.Generator) -> Float32[np.ndarray, "n features"]:
+    """Random inputs [n, features], uniform in [-1, 0], outside the range of pixels: the control of the study.
 
     Raises:
-        ValueError: if `n` or `features` is less than 1, `low < high` does not hold, or one of them is not finite.
+        ValueError: if `n` or `features` is less than 1.
     """
     if n < 1 or features < 1:
         raise ValueError(f"n={n} inputs of features={features} are none; give 1 or more of both")
-    if not -np.inf < low < high < np.inf:
-        raise ValueError(f"low={low} and high={high} bound no range; give finite numbers with low < high")
-    return rng.uniform(low, high, (n, features)).astype(np.float32)
-
-
-def generator(seed: int, stream: str, *counters: int) -> np.random.Generator:
-    """NumPy's default generator of a named stream of a seed: streams of other names, and other counters, have nothing
-    in common.
-
-    Args:
-        seed: 0 or more.
-        stream: what is drawn, such as "label noise".
-        counters: which of several, such as the repeat.
-
-    Raises:
-        ValueError: if `seed` is negative.
-    """
-    if seed < 0:
-        raise ValueError(f"seed={seed} is negative; give 0 or more")
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(zlib.crc32(stream.encode()), *counters)))
+    return rng.uniform(-1.0, 0.0, (n, features)).astype(np.float32)
 
 
 def _examples(name: str, given: Any) -> np.ndarray:

@@ -36,8 +36,6 @@ class Stream(IntEnum):
     """Which labels are replaced, and by what, on the host."""
     RANDOM_INPUTS = 7
     """The random inputs whose codes are measured, on the host."""
-    SAMPLE = 8
-    """Which examples a repeat trains on, on the host."""
     AUGMENT = 9
     """Movements of images; then the step."""
     INIT_CRITIC = 10

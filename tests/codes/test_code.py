@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxhash
-from jaxhash.codes import Code, drop_constant, hamming, pack, redundancy, unpack, varying
+from jaxhash.codes import Code, distinct, drop_constant, groups, hamming, kmeans, pack, redundancy, unpack, varying
 from jaxhash.codes.code import bit_range
 from jaxhash.codes.distinct import fingerprint, num_distinct
 from jaxhash.models.mlp import ModelConfig, build
@@ -152,3 +152,21 @@ def test_constant_bits_are_those_that_no_example_of_either_set_changes():
     mask = varying(Code(words, 50), Code.of(test))
     np.testing.assert_array_equal(unpack(mask, 50).nonzero()[0], varies)
     np.testing.assert_array_equal(drop_constant(Code(words, 50), mask).unpack(), train[:, varies])
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 3, 3)])
+@pytest.mark.parametrize(
+    "question",
+    [
+        distinct,
+        redundancy,
+        groups,
+        varying,
+        lambda code: kmeans(jax.random.key(0), code, 2),
+    ],
+)
+def test_what_is_no_list_of_codes_is_refused(question, shape):
+    with pytest.raises(
+        ValueError, match=rf"words of shape \({shape[0]},.*\) are no list of codes; give uint32 \[n, words\]"
+    ):
+        question(Code(jnp.zeros(shape, jnp.uint32), 96))

@@ -75,6 +75,21 @@ def test_codes_and_labels_that_do_not_fit_are_refused():
         measure(codes, y, Code.of(np.ones((4, 2), bool)), y)
 
 
+def test_codes_without_bits_are_refused():
+    none, labels = Code.of(np.zeros((3, 0), bool)), np.array([0, 1, 1])
+    with pytest.raises(ValueError, match="the codes have no bits"):
+        measure(none, labels, none, labels)
+
+
+@pytest.mark.parametrize("side", ["train", "test"])
+def test_fewer_codes_than_classes_have_no_kmeans_accuracy(side):
+    few, many = (Code.of(np.random.default_rng(n).random((n, 20)) > 0.5) for n in (2, 12))
+    codes = {"train": many, "test": many, side: few}
+    labels = {name: np.arange(code.n) % 3 for name, code in codes.items()}
+    found = measure(codes["train"], labels["train"], codes["test"], labels["test"], num_classes=3)
+    assert [name for name, number in found.items() if np.isnan(number)] == [f"{side}_kmeans_accuracy"]
+
+
 @pytest.mark.parametrize("width", [3, 20, 40])
 def test_losses_and_accuracies_are_those_of_the_loaded_model(trained, width):
     data, found, model = trained.data, trained.results.sel(width=width, repeat=1), trained.model(width, 1)

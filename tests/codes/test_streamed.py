@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.spatial.distance import cdist, pdist
+from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 
 from jaxhash import codes as questions
@@ -126,25 +126,6 @@ def test_what_has_no_neighbours_is_refused(codes, labels):
         nearest(codes, code_of(np.zeros((5, 4), np.uint32), 128), k=1)
 
 
-def test_the_histogram_of_all_pairs_is_scipys(codes, bits):
-    expected = np.bincount(np.rint(pdist(bits, "hamming") * BITS).astype(int), minlength=97)
-    np.testing.assert_array_equal(questions.histogram(codes), expected)
-
-
-def test_a_sampled_histogram_is_near_that_of_all_pairs(codes, bits):
-    expected = np.bincount(np.rint(pdist(bits, "hamming") * BITS).astype(int), minlength=97) / (N * (N - 1) / 2)
-    pairs = 100_000
-    found = questions.sampled_histogram(codes, pairs, seed=1)
-    assert found.sum() == pairs
-    # Five standard deviations, and a little for shares near 0.
-    assert (abs(found / pairs - expected) <= 5 * np.sqrt(expected / pairs) + 1e-4).all()
-    assert found[0] > 0  # copies, and none of them a row paired with itself: there are far more rows than copies
-    assert (questions.sampled_histogram(codes, pairs, seed=1) == found).all()
-    assert (questions.sampled_histogram(codes, pairs, seed=2) != found).any()
-    with pytest.raises(ValueError, match="0 pairs of 700 codes"):
-        questions.sampled_histogram(codes, 0)
-
-
 def test_kmeans_ends_where_scikit_learn_stays(codes, bits):
     told = []
     found = questions.kmeans(KEY, codes, 6, sample=256, tolerance=0.0, callback=lambda passes, cost: told.append(cost))
@@ -191,7 +172,6 @@ def test_no_codes_have_no_groups_and_no_neighbours(codes):
     none = code_of(np.zeros((0, 3), np.uint32))
     assert [len(part) for part in questions.groups(none)] == [0, 0, 0]
     assert [found.shape for found in nearest(codes, none, k=2)] == [(0, 2), (0, 2)]
-    assert questions.histogram(none).sum() == 0
 
 
 def test_clusters_that_cannot_be_are_refused(codes):

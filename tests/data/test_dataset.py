@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxhash.data import generator, load, subset, uniform_inputs, with_label_noise
+from jaxhash.data import load, subset, uniform_inputs, with_label_noise
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +27,6 @@ def test_subset_refuses_more_than_there_are(digits, n):
         subset(digits, n)
 
 
-def test_a_drawn_subset_is_without_replacement_and_nested(digits):
-    few, many = (subset(digits, n, generator(1, "subset")) for n in (100, 1150))
-    np.testing.assert_array_equal(few.x_train, many.x_train[:100])
-    np.testing.assert_array_equal(few.y_train, many.y_train[:100])
-    assert (few.y_train != digits.y_train[:100]).any()
-    order = [np.lexsort(x.T) for x in (many.x_train, digits.x_train)]
-    np.testing.assert_array_equal(many.x_train[order[0]], digits.x_train[order[1]])
-
-
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 0.333, 0.5, 1.0])
 def test_exactly_so_many_labels_are_drawn_from_all_classes(fraction):
     n, classes = 10_000, 10
@@ -56,35 +47,26 @@ def test_never_more_labels_change_than_asked_for():
 
 def test_label_noise_is_that_of_its_generator_nested_and_leaves_what_it_is_given():
     y = np.arange(1000, dtype=np.int32) % 10
-    some, more = (with_label_noise(y, fraction, 10, generator(5, "label noise")) for fraction in (0.3, 0.6))
+    some, more = (with_label_noise(y, fraction, 10, np.random.default_rng(5)) for fraction in (0.3, 0.6))
     np.testing.assert_array_equal(y, np.arange(1000) % 10)
     np.testing.assert_array_equal(some[some != y], more[some != y])
-    for other in (generator(6, "label noise"), generator(5, "label noise", 1), generator(5, "subset")):
-        assert (with_label_noise(y, 0.3, 10, other) != some).any()
+    assert (with_label_noise(y, 0.3, 10, np.random.default_rng(6)) != some).any()
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
 def test_label_noise_refuses_other_fractions(fraction):
     with pytest.raises(ValueError, match=rf"fraction={fraction} is outside \[0, 1\]"):
-        with_label_noise(np.zeros(3, int), fraction, 2, generator(0, "label noise"))
-
-
-def test_a_negative_seed_is_refused():
-    with pytest.raises(ValueError, match="seed=-1 is negative; give 0 or more"):
-        generator(-1, "label noise")
+        with_label_noise(np.zeros(3, int), fraction, 2, np.random.default_rng(0))
 
 
 def test_uniform_inputs_fill_their_range():
-    x = uniform_inputs(1000, 20, generator(0, "x"))
+    x = uniform_inputs(1000, 20, np.random.default_rng(0))
     assert (x.shape, x.dtype) == ((1000, 20), np.float32)
     assert x.flags.c_contiguous
     assert x.min() >= -1
     assert x.max() <= 0
     np.testing.assert_allclose(x.mean(), -0.5, atol=0.01)
     np.testing.assert_allclose(x.std(), 1 / np.sqrt(12), atol=0.01)
-    wide = uniform_inputs(1000, 20, generator(0, "x"), low=2.0, high=6.0)
-    assert 2 <= wide.min() < 2.01
-    assert 5.99 < wide.max() <= 6
 
 
 @pytest.mark.parametrize(
@@ -92,11 +74,8 @@ def test_uniform_inputs_fill_their_range():
     [
         ({"n": 0, "features": 3}, "n=0"),
         ({"n": 3, "features": -1}, "features=-1"),
-        ({"n": 3, "features": 3, "low": 1.0, "high": 1.0}, "low=1.0 and high=1.0"),
-        ({"n": 3, "features": 3, "high": float("inf")}, "finite numbers"),
-        ({"n": 3, "features": 3, "low": float("nan")}, "finite numbers"),
     ],
 )
 def test_uniform_inputs_refuse(arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
-        uniform_inputs(**arguments, rng=generator(0, "x"))
+        uniform_inputs(**arguments, rng=np.random.default_rng(0))
