@@ -5,7 +5,9 @@ follows the graph of operations (`jaxhash.encoding.jaxpr_graph`) from a value to
 uses it.
 """
 
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
+
+import numpy as np
 
 from jaxhash.encoding.jaxpr_graph import RULED_CALLS, Op, Value, resolve
 
@@ -30,6 +32,41 @@ def against_constant(op: Op) -> tuple[Value, float] | None:
             if x.depends and x.floating and constant.constant is not None:
                 return x, constant.constant
     return None
+
+
+def against_parameter(op: Op) -> tuple[Value, Value] | None:
+    """The same with a parameter: what does not depend on the examples, and is no known number and no mask."""
+    if len(op.inputs) == 2:
+        for x, other in (op.inputs, op.inputs[::-1]):
+            if x.depends and x.floating and not other.depends and other.constant is None and not _is_mask(other):
+                return x, other
+    return None
+
+
+def _is_mask(value: Value) -> bool:
+    """Infinite, or one of several values of which one is."""
+    producer = resolve(value).producer
+    shaped = producer is not None and producer.primitive in _SHAPING | {"select_n"}
+    return bool(np.isinf(value.constant or 0)) or (shaped and any(map(_is_mask, producer.inputs)))  # type: ignore[union-attr]
+
+
+def meet(x: Value, parameter: Value, *pieces: Value) -> bool:
+    """Pieces of a function on both sides of x = parameter: x and the parameter, or functions of x - parameter."""
+    at = _before_broadcast(parameter)
+    if any(resolve(a) is x and _before_broadcast(b) == at for a, b in (pieces, pieces[::-1])):
+        return True
+    shifts = [user for user in x.users if user.primitive == "sub" and resolve(user.inputs[0]) is x]
+    return any(_before_broadcast(op.inputs[1]) == at and is_function_of(op.outputs[0], *pieces) for op in shifts)
+
+
+def _before_broadcast(value: Value) -> tuple[Value, tuple[int, ...]]:
+    """The value before it was broadcast, and which axes, counted from the last, its own became."""
+    value = resolve(value)
+    axes = tuple(range(-len(value.shape), 0))
+    while value.producer is not None and value.producer.primitive == "broadcast_in_dim":
+        axes = tuple(axes[axis] for axis in value.producer.eqn.params["broadcast_dimensions"])
+        value = resolve(value.producer.inputs[0])
+    return value, axes
 
 
 def comparison(value: Value) -> tuple[Value, float] | None:
@@ -73,7 +110,7 @@ def _is_guarded(user: Op, value: Value) -> bool:
         case "add" | "sub":
             small = all(not v.depends and (v.constant is None or abs(v.constant) < SMALLEST_SHIFT) for v in others)
             return small and guards(user.outputs[0])
-        case "div" | "mul":
+        case "div" | "max" | "min" | "mul":
             return not any(v.depends for v in others) and guards(user.outputs[0])
         case name:
             return name in _ROOTS or (name in _SHAPING and guards(user.outputs[0]))
@@ -170,14 +207,24 @@ def is_function_of(x: Value, *values: Value, of: Set[str] = _ELEMENTWISE) -> boo
 
 
 def is_softmax(op: Op) -> bool:
-    """The maximum is subtracted from what it is the maximum of."""
+    """The maximum is subtracted from what it is the maximum of, and the exponential is taken of the difference."""
     x = resolve(op.inputs[0])
 
-    def subtracted(value: Value) -> bool:
-        return any(
-            (user.primitive == "sub" and resolve(user.inputs[0]) is x)
-            or (user.primitive in _SHAPING | {"max", "select_n", "stop_gradient"} and subtracted(user.outputs[0]))
-            for user in value.users
+    def shifts(user: Op) -> bool:
+        return (
+            user.primitive == "sub" and resolve(user.inputs[0]) is x and _leads_to(user, _exponentiates, {"div", "mul"})
         )
 
-    return subtracted(op.outputs[0])
+    return _leads_to(op, shifts, {"max", "stop_gradient"})
+
+
+def _exponentiates(op: Op) -> bool:
+    return op.primitive in {"exp", "exp2"}
+
+
+def _leads_to(op: Op, ends: Callable[[Op], bool], through: Set[str]) -> bool:
+    """What the operation gives is used by one that `ends`, after operations `through` that it may pass."""
+    return any(
+        ends(user) or (user.primitive in _SHAPING | {"select_n"} | through and _leads_to(user, ends, through))
+        for user in op.outputs[0].users
+    )

@@ -24,6 +24,13 @@ PLAIN_CALLS = {"closed_call", "jit"}
 # opened besides, for the units inside. What of the inside is not asked for is never computed.
 RULED_CALLS = {"checkpoint", "custom_jvp_call", "custom_vjp_call", "remat2"}
 CONTROL_FLOW = {"scan", "while", "cond", "shard_map"}
+# Calls that the rules take as one smooth function.
+SMOOTH_CALLS = {
+    "gelu", "log_sigmoid", "logaddexp", "mish", "sigmoid", "silu", "soft_sign", "softplus", "sparse_plus",
+    "sparse_sigmoid", "squareplus", "swish",
+}  # fmt: skip
+# What stands in these is not one with an equal expression outside of them, of which the rules say something else.
+_APART = {"relu", *SMOOTH_CALLS}
 
 # Operations that give back a constant they are given.
 _KEEP_CONSTANTS = {
@@ -196,7 +203,7 @@ def _open_call(graph: Graph, eqn: JaxprEqn, arguments: list[Value], scope: Scope
 
 
 def _add(graph: Graph, jaxpr: Jaxpr, eqn: JaxprEqn, inputs: list[Value], scope: Scope) -> list[Value]:
-    computes = _computes(eqn, inputs)
+    computes = _computes(eqn, inputs, scope)
     if computes is not None and computes in graph.known:
         return graph.known[computes]
     depends = [any(value.depends for value in inputs)] * len(eqn.outvars)
@@ -215,7 +222,7 @@ def _add(graph: Graph, jaxpr: Jaxpr, eqn: JaxprEqn, inputs: list[Value], scope: 
     return op.outputs
 
 
-def _computes(eqn: JaxprEqn, inputs: list[Value]) -> Any:
+def _computes(eqn: JaxprEqn, inputs: list[Value], scope: Scope) -> Any:
     """What two operations that compute the same have in common; None where that cannot be said."""
     if eqn.effects or eqn.primitive.name in CONTROL_FLOW | RULED_CALLS:
         return None
@@ -225,7 +232,8 @@ def _computes(eqn: JaxprEqn, inputs: list[Value]) -> Any:
         else value
         for value in inputs
     ]
-    computes = (eqn.primitive, tuple(sorted(eqn.params.items())), tuple(numbers))
+    apart = tuple(call for call in scope.calls if call in _APART)
+    computes = (eqn.primitive, tuple(sorted(eqn.params.items())), tuple(numbers), apart)
     try:
         hash(computes)
     except TypeError:  # an array or a dictionary among the parameters

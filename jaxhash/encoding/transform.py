@@ -52,7 +52,7 @@ def encode(
     Args:
         fn: any traceable function: `model`, `partial(model.apply, variables)`, `jax.vmap(model)`.
         by: "units" takes units with a corner; "sign" takes smooth activations too, by the sign of their input.
-        winners: take max pooling and maxout too, by which of the values is the largest.
+        winners: take the largest or smallest of several values too (max pooling, maxout), by which of them it is.
         layers: patterns of the names of the layers to take (`fnmatch`: `*` is anything), such as `"*Block_3*"`.
         reduce: how the pre-activations of a layer become bits (`jaxhash.encoding.reductions`); by default one bit a
             unit. A mapping gives a reduction for each pattern of names, the first that fits; others keep one bit a

@@ -1,7 +1,8 @@
 """Rules of ReLU-like units: which operations of a traced function are units, and what each one's bit is.
 
-A unit is an elementwise function of one floating-point value x that depends on the examples, with a corner at a
-constant that is written in the function. Its bit is 1 where its input x is greater than 0 (`codes.active`).
+A unit is an elementwise function of one floating-point value x that depends on the examples, with a corner at 0, at
+another number that stands in this table, or at a parameter: what does not depend on the examples, and is not one number
+written in the function. Its bit is 1 where x is greater than the corner (`codes.active` of the difference).
 
 | in the traced function                        | such as                             | bits per element              |
 | --------------------------------------------- | ----------------------------------- | ----------------------------- |
@@ -13,17 +14,27 @@ constant that is written in the function. Its bit is 1 where its input x is grea
 | of x alone; (x > 0) as a number times such    | jnp.where(x > 0, x, 0)              | the comparison is written     |
 | max(x, a x) or min(x, a x), a a number or a   | leaky ReLU, PReLU as a maximum      | x > 0                         |
 | parameter                                     |                                     |                               |
+| max(x, t) or min(x, t), t a parameter         | jnp.maximum, jnp.clip (one a bound) | x > t                         |
+| select on x > t between x and t, or between   | jnp.where(x > t, x, t),             | x > t                         |
+| functions of x - t alone, t a parameter       | jnp.where(x > t, x - t, 0)          |                               |
 | abs(x)                                        | jnp.abs                             | x > 0                         |
-| max of several values, `winners` only         | max pooling, maxout, jnp.max        | one a value: it is the winner |
+| max or min of several values, `winners` only  | max pooling, maxout, jnp.max        | one a value: it is the winner |
 | (two values)                                  | jnp.maximum(a, b)                   | a > b                         |
 | smooth, `by="sign"` only; else skipped        | tanh, sigmoid, silu, gelu, softplus | x > 0                         |
 
-Not units: what does not depend on the examples (masks of positions, clipped parameters), comparisons of integers, and
-the maximum inside softmax. What looks like a unit and is none stands in `Code.skipped` with the reason: a corner at
-another constant than 0, clipping to other bounds, a selection between other values than functions of the one compared,
-abs in a norm or a test, and guards: max(x, 0), a selection or abs that does nothing but keep a root, a logarithm or a
-denominator in bounds, or that clips the variance E[x^2] - E[x]^2 (batch norm, layer norm). A shift by 0.1 or more
-before the root, the logarithm or the division (log(1 + relu(x))) is no guard.
+Not units: what does not depend on the examples (masks of positions, clipped parameters), what compares integers, max
+and min with infinity (masks), the maximum inside softmax, a selection on x == 0, and tests for NaN and infinity.
+What looks like a unit and is none, or has steps, stands in `Code.skipped` with the reason:
+
+- a corner at another number than 0, clipping to other bounds, abs in a norm or a test;
+- a selection between other values than functions of the one compared, or, at a parameter, than those in the table;
+- guards: max(x, 0), max(x, t), a selection or abs that does nothing but keep a root, a logarithm or a denominator in
+  bounds, or that clips the variance E[x^2] - E[x]^2 (batch norm, layer norm). A shift by 0.1 or more before the root,
+  the logarithm or the division (log(1 + relu(x))) is no guard;
+- steps: floor, ceil, round, the remainder, sign, argmax, integers and truths made from floating-point numbers, and
+  comparisons that are part of no unit, also where they decide a `cond` or end a `while_loop`;
+- order statistics: sort, top_k, cummax, the minimum of each window, the maximum of each segment.
+
 An explicit `jax.nn.relu` is always a unit. Several pieces with the same corner on the same x are one unit, and equal
 expressions are one x, however often they are written.
 """
@@ -40,6 +51,7 @@ from jaxhash.encoding.expressions import (
     COMPARISONS,
     POLYNOMIAL,
     against_constant,
+    against_parameter,
     comparison,
     divides,
     factor,
@@ -47,18 +59,20 @@ from jaxhash.encoding.expressions import (
     is_function_of,
     is_softmax,
     is_variance,
+    meet,
     scaled,
     selects,
     unscaled,
     users,
 )
-from jaxhash.encoding.jaxpr_graph import Op, Value, resolve
+from jaxhash.encoding.jaxpr_graph import RULED_CALLS, Op, Value, resolve
 
-SMOOTH_CALLS = {
-    "gelu", "log_sigmoid", "logaddexp", "mish", "sigmoid", "silu", "soft_sign", "softplus", "sparse_plus",
-    "sparse_sigmoid", "squareplus", "swish",
-}  # fmt: skip
 SMOOTH = {"cos", "erf", "erfc", "logistic", "sin", "tanh"}
+STEPS = {"ceil", "floor", "rem", "round"}
+ORDER = {
+    "approx_top_k", "cummax", "cummin", "pmax", "pmin", "reduce_window_min", "scatter-max", "scatter-min",
+    "scatter_max", "scatter_min", "sort", "top_k",
+}  # fmt: skip
 
 
 class Match(NamedTuple):
@@ -71,7 +85,7 @@ class Match(NamedTuple):
     score: Callable[..., Array]
     """The arrays of `values` -> the pre-activation, float, greater than 0 where the bit is 1."""
     corners: tuple[float, ...] = (0.0,)
-    """Corners of the function of `values[0]`; pieces with the same corners on the same value are one unit."""
+    """Corners of the function of `values`; pieces with the same corners on the same values are one unit."""
     asks: str = ""
     """Why it gives no bit, or none unless asked for; empty for a unit."""
 
@@ -131,8 +145,24 @@ def _max_min(op: Op) -> Match | None:
     if corner != 0:
         return _no_unit(op.primitive, _OTHER_CORNER.format(corner))
     if is_variance(x):
-        return _no_unit(op.primitive, "a guard: it clips the variance E[x^2] - E[x]^2")
+        return _no_unit(op.primitive, _VARIANCE)
     return _no_unit(op.primitive, _GUARD) if guards(op.outputs[0]) else Match(kind, (x,), _plain)
+
+
+def _at_parameter(op: Op) -> Match | None:
+    """max or min of a value and a parameter, or a selection on which is greater between pieces that meet there."""
+    compared = resolve(op.inputs[0]).producer if selects(op) and op.outputs[0].floating else op
+    if compared is None or compared.primitive not in ({"max", "min"} if compared is op else COMPARISONS):
+        return None
+    split = against_parameter(compared)
+    if split is None:
+        return None
+    kind = "where" if selects(op) else op.primitive
+    if selects(op) and not meet(resolve(split[0]), split[1], *op.inputs[1:]):
+        return _no_unit(kind, "it selects at a parameter between values that are not known to meet there")
+    if is_variance(split[0]):
+        return _no_unit(kind, _VARIANCE)
+    return _no_unit(kind, _GUARD) if guards(op.outputs[0]) else Match(kind, split, jnp.subtract)
 
 
 def _scaled_max(op: Op) -> Match | None:
@@ -152,8 +182,10 @@ def _clamp(op: Op) -> Match | None:
     if op.primitive != "clamp":
         return None
     low, x, high = op.inputs
-    if low.constant is None or high.constant is None or not (x.depends and x.floating):
+    if not x.floating:
         return None
+    if low.constant is None or high.constant is None:
+        return _no_unit("clip", "clipped to bounds that are no numbers: no rule says what its bit is")
     return _two_sided("relu6", x, low.constant, high.constant)
 
 
@@ -246,8 +278,10 @@ def smooth_call(name: str, inputs: list[Value]) -> Match | None:
 
 
 _GUARD = "a guard: it only keeps a root, a logarithm or a denominator in bounds"
+_VARIANCE = "a guard: it clips the variance E[x^2] - E[x]^2"
+_COMPARISON = "a comparison that is part of no unit: a step, or a selection that no rule knows"
 _OTHER_CORNER = "a corner at {:g}: only one at 0 is a bit"
-ASK_WINNERS = "winners=True takes which of its values is the largest"
+ASK_WINNERS = "winners=True takes which of its values it is"
 
 
 def _sign(op: Op) -> Match | None:
@@ -257,23 +291,25 @@ def _sign(op: Op) -> Match | None:
 
 
 def _maxout(op: Op) -> Match | None:
-    if op.primitive != "max" or not all(value.depends and value.floating for value in op.inputs):
+    if op.primitive not in ("max", "min") or not all(value.depends and value.floating for value in op.inputs):
         return None
-    return Match("maxout", tuple(op.inputs), lambda a, b: jnp.where(a > b, 1.0, -1.0), (), ASK_WINNERS)
+    kind = "maxout" if op.primitive == "max" else "min"
+    return Match(kind, tuple(op.inputs), lambda a, b: jnp.where(a > b, 1.0, -1.0), (), ASK_WINNERS)
 
 
 def _reduce_max(op: Op) -> Match | None:
-    """Largest of all values along some axes; the first of equals wins."""
-    if op.primitive != "reduce_max" or not op.inputs[0].floating or is_softmax(op):
+    """Largest, or smallest, of all values along some axes; the first of equals wins."""
+    if op.primitive not in ("reduce_max", "reduce_min") or not op.inputs[0].floating or is_softmax(op):
         return None
     axes = tuple(op.eqn.params["axes"])
 
     def score(x: Array) -> Array:
         last = jnp.moveaxis(x, axes, range(-len(axes), 0))
         flat = last.reshape(*last.shape[: last.ndim - len(axes)], -1)
-        return 2 * jax.nn.one_hot(flat.argmax(-1), flat.shape[-1]) - 1
+        winner = flat.argmax(-1) if op.primitive == "reduce_max" else flat.argmin(-1)
+        return 2 * jax.nn.one_hot(winner, flat.shape[-1]) - 1
 
-    return Match("max", (op.inputs[0],), score, (), ASK_WINNERS)
+    return Match(op.primitive.removeprefix("reduce_"), (op.inputs[0],), score, (), ASK_WINNERS)
 
 
 def _max_pool(op: Op) -> Match | None:
@@ -299,6 +335,38 @@ def _max_pool(op: Op) -> Match | None:
     return Match("max_pool", (op.inputs[0],), score, (), ASK_WINNERS)
 
 
+def _step(op: Op) -> Match | None:
+    """What jumps (rounding, and integers or truths made from floating-point numbers), and what sorts."""
+    given = [value for value in op.inputs if value.depends and value.floating]
+    if op.primitive in ORDER:
+        keys = op.inputs[: op.eqn.params.get("num_keys")]
+        return _no_unit(op.primitive, "an order statistic") if any(key in given for key in keys) else None
+    if op.primitive not in STEPS:
+        continuous = not op.outputs or jnp.issubdtype(op.outputs[0].aval.dtype, jnp.inexact)
+        if continuous or op.primitive in RULED_CALLS | {"is_finite"} or _is_read(op):
+            return None
+    compares = op.primitive in COMPARISONS | {"eq", "ne"}
+    return _no_unit(op.primitive, _COMPARISON if compares else "a step") if given else None
+
+
+def _is_read(op: Op) -> bool:
+    """A comparison in a selection or a mask of which another rule speaks, or a test for a single point or for NaN."""
+    if op.primitive not in COMPARISONS | {"eq", "ne"}:
+        return False
+    if resolve(op.inputs[0]) is resolve(op.inputs[1]):
+        return True
+
+    def read(user: Op) -> bool:
+        if user.primitive == "convert_element_type":
+            products = list(users(user.outputs[0]))
+            return bool(products) and all(_masked(product) is not None for product in products)
+        return selects(user) and user.inputs[0] is op.outputs[0] and user.outputs[0].floating
+
+    uses = [user for user in op.outputs[0].users if user.primitive not in RULED_CALLS]
+    return (against_constant(op) or against_parameter(op)) is not None and bool(uses) and all(map(read, uses))
+
+
 _RULES: tuple[Rule, ...] = (
-    _max_min, _scaled_max, _clamp, _select, _masked, _abs, _smooth, _sign, _maxout, _reduce_max, _max_pool,
+    _max_min, _at_parameter, _scaled_max, _clamp, _select, _masked, _abs, _smooth, _sign, _maxout, _reduce_max,
+    _max_pool, _step,
 )  # fmt: skip

@@ -11,6 +11,7 @@ from jaxhash.encoding import equations
 from jaxhash.encoding.jaxpr_graph import (
     CONTROL_FLOW,
     RULED_CALLS,
+    SMOOTH_CALLS,
     Graph,
     Known,
     Op,
@@ -19,7 +20,7 @@ from jaxhash.encoding.jaxpr_graph import (
     live,
     resolve,
 )
-from jaxhash.encoding.unit_rules import ASK_WINNERS, SMOOTH_CALLS, Match, Rule, match, smooth_call
+from jaxhash.encoding.unit_rules import ASK_WINNERS, Match, Rule, match, smooth_call
 
 # Names that a unit is called by where it stands in a call of that name.
 _ACTIVATIONS = {
@@ -63,7 +64,7 @@ def find(graph: Graph, *, by: str, winners: bool, rules: Sequence[Rule] = ()) ->
     """
     units: list[Unit] = []
     skipped: list[Skipped] = []
-    seen: set[tuple[Value, tuple[float, ...]]] = set()
+    seen: set[tuple[tuple[Value, ...], tuple[float, ...]]] = set()
     smooth = {call.ops[0]: call for call in graph.calls if call.name in SMOOTH_CALLS and call.ops}
     inside = {op for call in smooth.values() for op in call.ops}
     outermost = {op for op in smooth if not any(op in call.ops and call.ops[0] is not op for call in smooth.values())}
@@ -81,15 +82,18 @@ def find(graph: Graph, *, by: str, winners: bool, rules: Sequence[Rule] = ()) ->
         elif op in inside:
             found = None
         elif op.bodies:
-            for body in op.bodies if op.primitive != "while" else op.bodies[1:]:
+            for body in op.bodies:
                 nested, left = find(body, by=by, winners=winners, rules=rules)
-                units += [_nest(op, body, unit) for unit in nested]
                 skipped += left
+                if op.primitive == "while" and body is op.bodies[0]:
+                    skipped += [Skipped(_name(unit.op, unit.kind), "in the test of a while loop") for unit in nested]
+                else:
+                    units += [_nest(op, body, unit) for unit in nested]
             continue
         else:
             found = match(op)
             if found is None and _holds_units(op):
-                skipped.append(Skipped(_name(op, op.primitive), "its inside is not looked into, and holds units"))
+                skipped.append(Skipped(_name(op, op.primitive), "its inside, with units or steps, is not looked into"))
         if found is None:
             continue
         kind = found.kind if asked else next((call for call in op.calls if call in _ACTIVATIONS), found.kind)
@@ -99,7 +103,7 @@ def find(graph: Graph, *, by: str, winners: bool, rules: Sequence[Rule] = ()) ->
         if not wanted or not found.values:
             skipped.append(Skipped(_name(op, kind), found.asks))
             continue
-        corner = (resolve(found.values[0]), found.corners)
+        corner = (tuple(resolve(value) for value in found.values), found.corners)
         if found.corners and corner in seen:
             continue
         seen.add(corner)
@@ -145,12 +149,12 @@ def _nest(op: Op, body: Graph, unit: Unit) -> Unit:
 
 
 def _holds_units(op: Op) -> bool:
-    """An operation with a jaxpr in it that this module does not know, and that holds units."""
+    """An operation with a jaxpr in it that this module does not know, and that holds units or steps."""
     if op.primitive in CONTROL_FLOW | RULED_CALLS:
         return False
     for jaxpr in equations.sub_jaxprs(op.eqn):
         inner = build(jaxpr, [Known(depends=True)] * len(jaxpr.jaxpr.invars))
-        if find(inner, by="sign", winners=False)[0]:
+        if any(find(inner, by="sign", winners=False)):
             return True
     return False
 
