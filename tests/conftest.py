@@ -38,6 +38,18 @@ one_thread_a_worker()
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What one process of the suite compiles, the others find, and the next suite too (in `.pytest_cache`)."""
+    settings = {
+        "jax_compilation_cache_dir": str(config.cache.mkdir("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+        "jax_persistent_cache_min_entry_size_bytes": -1,
+    }
+    for name, setting in settings.items():
+        jax.config.update(name, setting)
+        os.environ[name.upper()] = str(setting)
+
+
 started: list[subprocess.Popen] = []
 """Processes that the tests started, and that may still run."""
 _start = subprocess.Popen.__init__

@@ -86,7 +86,8 @@ def test_fewer_codes_than_classes_have_no_kmeans_accuracy(side):
     few, many = (Code.of(np.random.default_rng(n).random((n, 20)) > 0.5) for n in (2, 12))
     codes = {"train": many, "test": many, side: few}
     labels = {name: np.arange(code.n) % 3 for name, code in codes.items()}
-    found = measure(codes["train"], labels["train"], codes["test"], labels["test"], num_classes=3)
+    both = {name: PROPERTIES[name] for name in ("train_kmeans_accuracy", "test_kmeans_accuracy")}
+    found = measure(codes["train"], labels["train"], codes["test"], labels["test"], num_classes=3, properties=both)
     assert [name for name, number in found.items() if np.isnan(number)] == [f"{side}_kmeans_accuracy"]
 
 

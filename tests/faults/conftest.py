@@ -83,15 +83,7 @@ SECONDS = 120
 
 
 class Processes:
-    """Starts them; what one compiles the next one finds."""
-
-    def __init__(self, cache: Path) -> None:
-        self._environment = os.environ | {
-            "JAX_COMPILATION_CACHE_DIR": str(cache),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-            "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-            "COLUMNS": "2000",  # one line stays one line
-        }
+    """Starts them."""
 
     def sweep(self, out, *more):
         """The small sweep, into a folder."""
@@ -103,7 +95,8 @@ class Processes:
 
     def _start(self, *arguments):
         command = [sys.executable, *map(str, arguments)]
-        return subprocess.Popen(command, env=self._environment, stderr=subprocess.PIPE, text=True)
+        one_line_stays_one = os.environ | {"COLUMNS": "2000"}
+        return subprocess.Popen(command, env=one_line_stays_one, stderr=subprocess.PIPE, text=True)
 
 
 def ended(process):
@@ -163,8 +156,8 @@ def arrays(out: Path, name: str):
 
 
 @pytest.fixture(scope="session")
-def processes(once):
-    return Processes(once("compiled", lambda folder: None))
+def processes():
+    return Processes()
 
 
 @pytest.fixture(scope="session")

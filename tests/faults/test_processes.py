@@ -54,12 +54,7 @@ def start(
     command = [sys.executable, "-m", f"experiments.{experiment}", "--dataset", str(folder / "data.npz")]
     command += ["--widths", "3", "5", "--repeats", str(repeats), "--epochs", str(epochs), "--batch-size", "8"]
     command += ["--patience", "0", "--out", str(folder / out), *options]
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    environment = dict(os.environ) | cache | environment
+    environment = os.environ | environment
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
