@@ -24,8 +24,7 @@ import json
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -196,7 +195,7 @@ def encode(
     encoder = encode_with_output(logits_of, reduce=reduce)
     files, accuracies = [], []
     for name, x, y in zip(("train", "test"), images, labels, strict=True):
-        with stoppable(f"encoding {name}", len(x), stop) as told:
+        with progress(f"encoding {name}", len(x), stop) as told:
             path = out / "codes" / f"{name}.npy"
             codes, logits = neural_codes.write(path, encoder, x, callback=told)
         files.append(codes)
@@ -216,7 +215,7 @@ def measure(
     views = {layer.name: (train.layer(layer.name), test.layer(layer.name)) for layer in train.layers}
     rows: list[dict[str, Any]] = []
     key = stream_key(jax.random.key(config.seed), Stream.MEASURE)
-    with stoppable("measuring layers", len(views) + 1, stop) as told:
+    with progress("measuring layers", len(views) + 1, stop) as told:
         for name, (some, others) in {**views, ALL: (train, test)}.items():
             found = neural_codes.measure(
                 some,
@@ -230,19 +229,6 @@ def measure(
             rows.append({"layer": name, "bits": some.num_bits, **found})
             told(len(rows))
     return rows
-
-
-@contextmanager
-def stoppable(label: str, total: int, stop: threading.Event) -> Iterator[Callable[[int], None]]:
-    """Progress that raises KeyboardInterrupt after `stop` was set."""
-    with progress(label, total) as told:
-
-        def tell(done: int) -> None:
-            told(done)
-            if stop.is_set():
-                raise KeyboardInterrupt
-
-        yield tell
 
 
 def estimate(config: Config, found: Cost, n: int) -> str:

@@ -7,7 +7,6 @@ runs are named and left out.
     python -m experiments.report runs/model_capacity-mnist runs/hash_python --out study.html --title "Our study"
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import tyro
 from rich.console import Console
 
 from jaxhash.storage import checkpoint
+from jaxhash.terminal.command import command
 from jaxhash.terminal.report import Run, page, read_run
 
 
@@ -32,23 +32,24 @@ class Config:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
-    config = tyro.cli(Config, description=__doc__, args=arguments)
-    console = Console(stderr=True)
+    command(Config, __doc__, body, arguments)
+
+
+def body(config: Config) -> None:
+    """Read the runs, write the page."""
     found: list[Run] = []
     for folder in config.runs:
         try:
             found.append(read_run(folder))
         except (ValueError, OSError) as error:
-            console.print(f"[bold yellow]Left out:[/] {error}", highlight=False)
+            Console(stderr=True).print(f"[bold yellow]Left out:[/] {error}", highlight=False)
     if not found:
-        console.print("[bold red]Error:[/] no run to report; give folders that experiments wrote, such as runs/*")
-        sys.exit(1)
+        raise ValueError("no run to report; give folders that experiments wrote, such as runs/*")
     try:
         config.out.parent.mkdir(parents=True, exist_ok=True)
         checkpoint.write_text(config.out, page(found, config.title))
     except OSError as error:
-        console.print(f"[bold red]Error:[/] {error}; give another --out", highlight=False, soft_wrap=True)
-        sys.exit(1)
+        raise OSError(f"{error}; give another --out") from error
     size = config.out.stat().st_size / 1e6
     Console().print(f"Report of {len(found)} runs: {config.out} ({size:.1f} MB)", highlight=False)
 

@@ -15,8 +15,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -25,7 +25,6 @@ import jax
 import numpy as np
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxhash.hashing.keys import lines, tokens, words
 from jaxhash.hashing.keys.lines import Flat
@@ -36,19 +35,21 @@ from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect
 from jaxhash.hashing.perfect.prototypes import PrototypesConfig
 from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.hashing.perfect.sharded import ShardedConfig
-from jaxhash.runtime import memory, signals
+from jaxhash.runtime import memory
 from jaxhash.storage.saves import Interrupted
 from jaxhash.sweeps import status, tensorboard
+from jaxhash.terminal.command import framed, interruptible
+from jaxhash.terminal.progress import Lines, share_bar
 
-OK, BAD_INPUT, NOT_PERFECT, INTERRUPTED, READER_GONE = 0, 1, 3, 130, 141
+OK, NOT_PERFECT = 0, 3
 STDIN = "-"
-SECONDS_BETWEEN_LINES = 2.0
 OUT_OF_MEMORY = (
     "Give fewer keys, another --method, or fewer --prototypes.hidden units; JAX_PLATFORMS=cpu uses the host's memory"
 )
 UNFINISHED = ".unfinished"
 """At the end of the name of the folder where what a fit has learned is saved until it is done."""
 NOTHING_SAVED = "Nothing was saved; the same command begins anew."
+CONSOLE = Console(stderr=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,43 +145,36 @@ Command = (
 )
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Entry point of the `jaxhash` command."""
-    if sys.argv[1:2] == ["sweep"]:  # its defaults depend on --dataset, and the others need not import what it needs
+    given = sys.argv[1:] if arguments is None else arguments
+    if given[:1] == ["sweep"]:  # its defaults depend on --dataset, and the others need not import what it needs
         from jaxhash.terminal import capacity
 
-        return capacity.main(sys.argv[2:])
-    command = tyro.cli(Command, prog="jaxhash", description=__doc__)
-    assert not isinstance(command, Sweep)
-    with signals.interrupts() as asked:
-        ended = run(command)
-    sys.exit(asked.status if asked.stop.is_set() else ended)
+        return capacity.main(given[1:])
+    framed(lambda: run(tyro.cli(Command, prog="jaxhash", description=__doc__, args=given)), kept="")
 
 
-def run(command: Fit | Hash | Info | Export | StatusOf) -> int:
-    """Run a command; its exit status."""
-    try:
-        if isinstance(command, StatusOf):
-            return _status(command)
-        if command.compile_cache is not None:
-            _keep_compiled(command.compile_cache)
-        if isinstance(command, Fit):
-            return _fit(command)
-        if isinstance(command, Hash):
-            return _hash(command)
-        if isinstance(command, Export):
-            return _export(command)
-        return _info(command)
-    except KeyboardInterrupt:
-        _say("Interrupted." + (f" {_what_was_saved(command.out)}" if isinstance(command, Fit) else ""))
-        return INTERRUPTED
-    except BrokenPipeError:
-        # What is still buffered has no reader; without this, Python would complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return READER_GONE
-    except (ValueError, TypeError, OSError) as error:
-        _say(f"Error: {error}")
-        return BAD_INPUT
+def run(chosen: Sweep | Fit | Hash | Info | Export | StatusOf) -> int:
+    """Run a command; its exit status.
+
+    Raises:
+        ValueError: if the keys, a folder or a value cannot be used.
+        TypeError: likewise.
+        OSError: likewise.
+    """
+    if isinstance(chosen, StatusOf):
+        return _status(chosen)
+    assert not isinstance(chosen, Sweep)
+    if chosen.compile_cache is not None:
+        _keep_compiled(chosen.compile_cache)
+    if isinstance(chosen, Fit):
+        return _fit(chosen)
+    if isinstance(chosen, Hash):
+        return _hash(chosen)
+    if isinstance(chosen, Export):
+        return _export(chosen)
+    return _info(chosen)
 
 
 def _keep_compiled(folder: Path) -> None:
@@ -191,33 +185,31 @@ def _keep_compiled(folder: Path) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _fit(command: Fit) -> int:
-    _refuse_existing(command.out)
-    there = next(folder for folder in command.out.absolute().parents if folder.exists())
+def _fit(chosen: Fit) -> int:
+    _refuse_existing(chosen.out)
+    there = next(folder for folder in chosen.out.absolute().parents if folder.exists())
     if not os.access(there, os.W_OK):
         raise PermissionError(f"{there} cannot be written to; give another folder as --out")
-    config = FitConfig(command.bins, command.method, command.seed, command.sharded, command.seeds, command.prototypes)
+    config = FitConfig(chosen.bins, chosen.method, chosen.seed, chosen.sharded, chosen.seeds, chosen.prototypes)
     began = time.monotonic()
     with (
-        _Display() as display,
-        signals.requests(lambda: display.say("Stopping after the step under way ...")) as asked,
+        interruptible(None, CONSOLE, kept=lambda: _what_was_saved(chosen.out), step="the step under way") as stop,
         memory.explained(OUT_OF_MEMORY),
+        _collisions_left() as told,
     ):
-        try:
-            found, exit_status = _learn(command, config, display, asked.stop)
-        except (Interrupted, KeyboardInterrupt):
-            display.say(f"Interrupted. {_what_was_saved(command.out)}")
-            return asked.status
+        found, exit_status = _learn(chosen, config, told, stop)
     size = "" if not found.num_keys else f", {found.bits_per_key:.1f} bits per key"
     kind = "best function found" if exit_status else "minimal perfect hash" if found.load == 1 else "hash"
     _say(
         f"{found.num_keys:,} keys in {found.num_bins:,} bins, {found.collisions:,} collisions{size}, "
-        f"{time.monotonic() - began:.1f} s: {kind} saved in {command.out}"
+        f"{time.monotonic() - began:.1f} s: {kind} saved in {chosen.out}"
     )
     return exit_status
 
 
-def _learn(command: Fit, config: FitConfig, display: "_Display", stop: threading.Event) -> tuple[hasher.Hasher, int]:
+def _learn(
+    chosen: Fit, config: FitConfig, told: Callable[[perfect.Progress], None], stop: threading.Event
+) -> tuple[hasher.Hasher, int]:
     """The function, once it is saved, and the exit status."""
 
     def copied(_: int) -> None:
@@ -227,30 +219,30 @@ def _learn(command: Fit, config: FitConfig, display: "_Display", stop: threading
     exit_status = OK
     with ExitStack() as stack:
         source: KeyFile | list[bytes]
-        if command.keys == STDIN:
+        if chosen.keys == STDIN:
             source = stack.enter_context(spooled(sys.stdin.buffer, copied))
-        elif command.keys not in words.KEY_SETS and Path(command.keys).exists():
-            source = KeyFile(Path(command.keys))
+        elif chosen.keys not in words.KEY_SETS and Path(chosen.keys).exists():
+            source = KeyFile(Path(chosen.keys))
             if not source.path.is_file():  # a pipe, which can be read once only
                 source = stack.enter_context(spooled(stack.enter_context(source.path.open("rb")), copied))
         else:
-            source = words.load_keys(command.keys)
-        unfinished = stack.enter_context(resume.opened(_unfinished(command.out), command.method, display.say))
-        _refuse_existing(command.out)  # another process may have made it meanwhile
+            source = words.load_keys(chosen.keys)
+        unfinished = stack.enter_context(resume.opened(_unfinished(chosen.out), chosen.method, _say))
+        _refuse_existing(chosen.out)  # another process may have made it meanwhile
         try:
             found = perfect.fit(
                 source,
                 config,
-                display.update,
-                drop_duplicates=command.drop_duplicates,
-                mesh=command.mesh,
+                told,
+                drop_duplicates=chosen.drop_duplicates,
+                mesh=chosen.mesh,
                 unfinished=unfinished,
                 stop=stop,
             )
         except NotPerfect as error:
             found, exit_status = error.hasher, NOT_PERFECT
-            display.say(f"Not perfect: {error}.")
-        found.save(command.out)
+            _say(f"Not perfect: {error}.")
+        found.save(chosen.out)
     return found, exit_status
 
 
@@ -270,12 +262,12 @@ def _what_was_saved(out: Path) -> str:
     return f"What was learned is saved in {folder}; the same command goes on from there."
 
 
-def _hash(command: Hash) -> int:
-    if command.keys == STDIN:
-        return _print_bins(command.folder, lines.blocks(sys.stdin.buffer, "standard input"))
-    if command.keys not in words.KEY_SETS and Path(command.keys).exists():
-        return _print_bins(command.folder, lines.file_blocks(Path(command.keys), command.keys))
-    return _print_bins(command.folder, [tokens.flatten(words.load_keys(command.keys))])
+def _hash(chosen: Hash) -> int:
+    if chosen.keys == STDIN:
+        return _print_bins(chosen.folder, lines.blocks(sys.stdin.buffer, "standard input"))
+    if chosen.keys not in words.KEY_SETS and Path(chosen.keys).exists():
+        return _print_bins(chosen.folder, lines.file_blocks(Path(chosen.keys), chosen.keys))
+    return _print_bins(chosen.folder, [tokens.flatten(words.load_keys(chosen.keys))])
 
 
 def _print_bins(path: Path, blocks: Iterable[Flat]) -> int:
@@ -287,15 +279,15 @@ def _print_bins(path: Path, blocks: Iterable[Flat]) -> int:
     return OK
 
 
-def _export(command: Export) -> int:
-    hasher.load_hasher(command.folder).export(command.file)
-    _say(f"{command.file.stat().st_size:,} bytes for {', '.join(export.PLATFORMS)} written to {command.file}")
+def _export(chosen: Export) -> int:
+    hasher.load_hasher(chosen.folder).export(chosen.file)
+    _say(f"{chosen.file.stat().st_size:,} bytes for {', '.join(export.PLATFORMS)} written to {chosen.file}")
     return OK
 
 
-def _info(command: Info) -> int:
-    found = hasher.load_hasher(command.folder)
-    disk = sum(f.stat().st_size for f in command.folder.rglob("*") if f.is_file())
+def _info(chosen: Info) -> int:
+    found = hasher.load_hasher(chosen.folder)
+    disk = sum(f.stat().st_size for f in chosen.folder.rglob("*") if f.is_file())
     rows = {
         "method": found.method,
         "keys": f"{found.num_keys:,}",
@@ -315,14 +307,14 @@ def _info(command: Info) -> int:
     return _print_rows(rows)
 
 
-def _status(command: StatusOf) -> int:
-    of_fit = command.run if command.run.name.endswith(UNFINISHED) else _unfinished(command.run)
+def _status(chosen: StatusOf) -> int:
+    of_fit = chosen.run if chosen.run.name.endswith(UNFINISHED) else _unfinished(chosen.run)
     if of_fit.exists():
         return _print_rows(resume.table(of_fit))
-    rows = status.table(command.run, status.status(command.run))
-    if command.tensorboard is not None:
-        written = tensorboard.write_scalars(command.run, command.tensorboard)
-        rows["tensorboard"] = f"{written:,} scalars in {command.tensorboard}"
+    rows = status.table(chosen.run, status.status(chosen.run))
+    if chosen.tensorboard is not None:
+        written = tensorboard.write_scalars(chosen.run, chosen.tensorboard)
+        rows["tensorboard"] = f"{written:,} scalars in {chosen.tensorboard}"
     return _print_rows(rows)
 
 
@@ -332,53 +324,31 @@ def _print_rows(rows: dict[str, str]) -> int:
     return OK
 
 
-class _Display:
-    """Collisions left while a function is fitted: a bar in a terminal, a line now and then elsewhere."""
+@contextmanager
+def _collisions_left() -> Iterator[Callable[[perfect.Progress], None]]:
+    """Progress of a fit."""
+    bar, lines = share_bar(CONSOLE, transient=True), Lines()
+    task = bar.add_task("reading keys", total=None, left="")
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("{task.fields[stage]} {task.fields[keys]} keys"),
-            BarColumn(),
-            TextColumn("{task.fields[left]}"),
-            TimeElapsedColumn(),
-            console=self._console,
-            disable=not self._console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task("", stage="reading", keys="", left="")
-        self._spoke = time.monotonic()
-
-    def __enter__(self) -> "_Display":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def update(self, progress: perfect.Progress) -> None:
-        """Show where the fit stands."""
-        fitting = progress.stage == "fitting"
-        self._bar.update(
-            self._task,
+    def told(progress: perfect.Progress) -> None:
+        fitting, keys = progress.stage == "fitting", f"{progress.num_keys:,}"
+        bar.update(
+            task,
             total=progress.num_keys if fitting else None,
             completed=progress.num_keys - progress.collisions,
-            stage=progress.stage,
-            keys=f"{progress.num_keys:,}",
-            left=f"{progress.collisions:,} collisions left, step {progress.steps:,}" if fitting else "",
+            description=f"{progress.stage} {keys} keys",
+            left=f", {progress.collisions:,} collisions left, step {progress.steps:,}" if fitting else "",
         )
-        if not self._console.is_terminal and time.monotonic() - self._spoke > SECONDS_BETWEEN_LINES:
-            self._spoke = time.monotonic()
-            done = f"{progress.collisions:,} of {progress.num_keys:,} keys collide"
-            self.say(f"{progress.seconds:.0f} s: {done if fitting else f'{progress.stage} {progress.num_keys:,} keys'}")
+        if not CONSOLE.is_terminal and lines.due():
+            done = f"{progress.collisions:,} of {keys} keys collide" if fitting else f"{progress.stage} {keys} keys"
+            _say(f"{progress.seconds:.0f} s: {done}")
 
-    def say(self, text: str) -> None:
-        """Print a line above the bar."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+    with bar:
+        yield told
 
 
 def _say(text: str) -> None:
-    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
+    CONSOLE.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

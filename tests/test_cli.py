@@ -17,6 +17,7 @@ from jaxhash.hashing.perfect.hasher import load_hasher
 from jaxhash.storage import checkpoint
 from jaxhash.storage.locks import holder
 from jaxhash.sweeps import folder
+from tests.commands import status_of
 
 WORDS = [f"word{i}" for i in range(100)]
 
@@ -95,7 +96,7 @@ def test_lines_are_answered_as_they_arrive_and_a_reader_may_go_away(saved):
     process.stdout.close()
     process.stdin.write(b"more\n" * 10)
     process.stdin.close()
-    assert process.wait(60) == cli.READER_GONE
+    assert process.wait(60) == 141
     assert process.stderr.read() == b""
     process.stderr.close()
 
@@ -142,7 +143,7 @@ def test_a_signal_later_keeps_what_was_learned(tmp_path, capfd):
     assert sorted(path.name for path in kept.iterdir()) == [".lock", "log.jsonl", state.name]
     assert checkpoint.describe(state)["of"]["method"] == "sharded"
     # What is there is another fit's: neither taken nor lost.
-    assert cli.run(cli.Fit("english", tmp_path / "x")) == cli.BAD_INPUT
+    assert status_of(cli.Fit("english", tmp_path / "x")) == 1
     assert "holds what another fit has learned (another setting of the method)" in capfd.readouterr().err
     assert state.exists()
 
@@ -172,7 +173,7 @@ def test_bad_input_is_one_line(words, saved, tmp_path, capfd):
         (cli.Hash(saved, str(tmp_path / "half.gz")), "Error: "),
         (cli.Info(words), "Error: "),
     ):
-        assert cli.run(command) == cli.BAD_INPUT
+        assert status_of(command) == 1
         said = capfd.readouterr().err
         assert message in said
         assert said.count("\n") == 1, said

@@ -13,8 +13,3 @@
 
 A command is a frozen dataclass of options and a function that takes it: `command.command(Config, __doc__, body, argv)`.
 """
-
-from jaxhash.terminal.files import save
-from jaxhash.terminal.sweeps import run_sweep, run_variants
-
-__all__ = ["run_sweep", "run_variants", "save"]

@@ -1,7 +1,8 @@
 """Frame of every command: its options, its errors in one line, its Ctrl-C and SIGTERM.
 
 A command installs its own signal handlers, for a shell lets what it starts in the background ignore Ctrl-C. It exits
-with 1 after an error that a person can mend, 2 if the command line is wrong, 130 after Ctrl-C and 143 after SIGTERM.
+with 1 after an error that a person can mend, 2 if the command line is wrong, 130 after Ctrl-C, 143 after SIGTERM, and
+141 when the reader of its output went away.
 """
 
 import argparse
@@ -15,11 +16,13 @@ from typing import Any, TypeVar
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from jaxhash.runtime import signals
-from jaxhash.sweeps.task import Interrupted
+from jaxhash.storage.saves import Interrupted
 
 NOTHING = "Nothing was written."
+READER_GONE = 141
 
 T = TypeVar("T")
 
@@ -27,7 +30,7 @@ T = TypeVar("T")
 def command(
     config: T | type[T],
     description: str | None,
-    body: Callable[[T], None],
+    body: Callable[[T], int | None],
     arguments: list[str] | None,
     *,
     kept: str = NOTHING,
@@ -38,40 +41,59 @@ def command(
     Args:
         config: the dataclass of its options, or an instance of it that holds the defaults.
         description: what its help says.
-        body: what it does with them. Inside, Ctrl-C ends the process at once; a part of it that saves when it is asked
-            to stop is `interruptible`.
+        body: what it does with them; gives an exit status if it is not 0. Inside, Ctrl-C ends the process at once; a
+            part of it that saves when it is asked to stop is `interruptible`.
         arguments: the command line (by default the process's own).
         kept: said after "Interrupted.".
         prog: its name in the help (by default that of the process).
     """
+    framed(lambda: body(parse(config, description, arguments, prog)), kept)
+
+
+def framed(work: Callable[[], int | None], kept: str) -> None:
+    """Run the whole of a command, its parsing included, in this frame; exits with its status if that is not 0."""
     console = Console(stderr=True)
     with errors_in_one_line(console), signals.interrupts() as request:
         try:
-            body(parse(config, description, arguments, prog))
+            status = work()
         except KeyboardInterrupt:
-            console.print(f"Interrupted. {kept}", highlight=False, soft_wrap=True)
+            console.print(f"Interrupted. {kept}".rstrip(), highlight=False, soft_wrap=True)
             sys.stdout.flush()
             # A compiled program in another thread cannot be stopped: the process ends without waiting for it.
             os._exit(request.status)
+        except BrokenPipeError:
+            # What is still buffered has no reader; without this, Python would complain at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = READER_GONE
+    if status:
+        sys.exit(status)
 
 
 @contextmanager
-def interruptible(out: Path, console: Console) -> Iterator[threading.Event]:
+def interruptible(
+    out: Path | None,
+    console: Console,
+    kept: Callable[[], str] | None = None,
+    step: str = "the epochs under way and saving",
+) -> Iterator[threading.Event]:
     """What runs inside stops when it sees the event set, which Ctrl-C and SIGTERM do; a second one ends it at once.
 
     Args:
-        out: folder in which it saves, from where the same command continues.
+        out: folder in which it saves, from where the same command continues; None if `kept` says so instead.
         console: where that is said.
+        kept: what to say after "Interrupted.".
+        step: after what it stops.
     """
 
     def say() -> None:
-        console.print("[bold]Stopping[/] after the epochs under way and saving; Ctrl-C again quits at once.")
+        console.print(f"[bold]Stopping[/] after {step}; Ctrl-C again quits at once.")
 
     with errors_in_one_line(console, out), signals.requests(say) as request:
         try:
             yield request.stop
         except (Interrupted, KeyboardInterrupt):
-            console.print(f"Interrupted. What was finished is in {out}; the same command continues it.", soft_wrap=True)
+            text = kept() if kept else f"What was finished is in {out}; the same command continues it."
+            console.print(f"Interrupted. {text}", soft_wrap=True)
             sys.exit(request.status)
 
 
@@ -94,7 +116,7 @@ def errors_in_one_line(console: Console, out: Path | None = None) -> Iterator[No
             text += f". What was finished is in {out}; {mend}the same command continues it."
     else:
         return
-    console.print(f"[bold red]Error:[/] {text}", highlight=False, soft_wrap=True)
+    console.print(f"[bold red]Error:[/] {escape(text)}", highlight=False, soft_wrap=True)
     sys.exit(1)
 
 

@@ -1,5 +1,6 @@
 """Progress bar of a command, or lines where there is no terminal to draw one in."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,15 +14,15 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 @contextmanager
-def progress(label: str, total: int, console: Console | None = None) -> Iterator[Callable[..., None]]:
+def progress(label: str, total: int, stop: threading.Event | None = None) -> Iterator[Callable[..., None]]:
     """Progress of something that is counted: gives `told(done, note="")`, to be called as often as one likes.
 
     Args:
         label: what is done.
         total: how much of it there is.
-        console: where it is shown (by default standard error).
+        stop: `told` raises KeyboardInterrupt once it is set.
     """
-    console = console or Console(stderr=True)
+    console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(
         *columns,
@@ -39,6 +40,8 @@ def progress(label: str, total: int, console: Console | None = None) -> Iterator
         bar.update(task, completed=done, note=note)
         if not console.is_terminal and (done == total or lines.due()):
             console.print(f"{label}: {done:,} of {total:,} {note}".rstrip(), highlight=False)
+        if stop is not None and stop.is_set():
+            raise KeyboardInterrupt
 
     with bar:
         yield told
@@ -58,8 +61,11 @@ class Lines:
         return True
 
 
-def share_bar(console: Console) -> Progress:
-    """A bar with the share done, the time it took, and the field `left`; nothing where there is no terminal."""
+def share_bar(console: Console, *, transient: bool = False) -> Progress:
+    """A bar with the share done, the time it took, and the field `left`; nothing where there is no terminal.
+
+    `transient`: it goes away at the end.
+    """
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -67,6 +73,7 @@ def share_bar(console: Console) -> Progress:
         TimeElapsedColumn(),
         TextColumn("elapsed{task.fields[left]}"),
         console=console,
+        transient=transient,
         disable=not console.is_terminal,
     )
 

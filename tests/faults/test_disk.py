@@ -8,6 +8,7 @@ from jaxhash import cli
 from jaxhash.sweeps import folder
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.terminal.sweeps import run_sweep
+from tests.commands import status_of
 from tests.faults.conftest import ended
 
 
@@ -55,6 +56,6 @@ def test_a_fit_on_a_full_disk(processes, small_disk, tmp_path):
 
 def test_a_fit_into_a_folder_that_cannot_be_written_to_is_refused_before_it_learns(read_only, tmp_path, capsys):
     (tmp_path / "words").write_text("a\nb\nc\n")
-    assert cli.run(cli.Fit(str(tmp_path / "words"), read_only / "new" / "my.hash")) == cli.BAD_INPUT
+    assert status_of(cli.Fit(str(tmp_path / "words"), read_only / "new" / "my.hash")) == 1
     assert capsys.readouterr().err == f"Error: {read_only} cannot be written to; give another folder as --out\n"
     assert list(read_only.iterdir()) == []

@@ -10,6 +10,7 @@ from jaxhash.runtime.memory import OutOfMemory, explained
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.training.mlp import TrainConfig
+from tests.commands import status_of
 from tests.faults.conftest import last_event
 
 FAR_TOO_MANY = 2**44
@@ -37,7 +38,7 @@ def test_a_sweep(tmp_path, monkeypatch, asked, where):
 def test_a_fit(tmp_path, capfd, monkeypatch):
     (tmp_path / "words").write_text("a\nb\nc\n")
     monkeypatch.setattr(fitting, "separate", on_device)
-    assert cli.run(cli.Fit(str(tmp_path / "words"), tmp_path / "x")) == cli.BAD_INPUT
+    assert status_of(cli.Fit(str(tmp_path / "words"), tmp_path / "x")) == 1
     said = capfd.readouterr().err
     assert said.count("\n") == 1, said
     assert "70368744177664 bytes" in said

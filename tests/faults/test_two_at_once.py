@@ -16,6 +16,7 @@ from jaxhash.storage import locks
 from jaxhash.storage.locks import InUse, held, holder
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.terminal.sweeps import run_sweep
+from tests.commands import status_of
 
 # Not by our code: a process that holds the lock until it is ended.
 HOLD = """
@@ -65,7 +66,7 @@ def test_a_second_sweep(tmp_path, other, capsys, monkeypatch):
 def test_a_second_fit(trained, tmp_path, capfd):
     """An existing folder is refused, finished or not."""
     (tmp_path / "words").write_text("a\nb\n")
-    assert cli.run(cli.Fit(str(tmp_path / "words"), trained.out)) == cli.BAD_INPUT
+    assert status_of(cli.Fit(str(tmp_path / "words"), trained.out)) == 1
     assert "exists; give another folder as --out" in capfd.readouterr().err
 
 
@@ -74,7 +75,7 @@ def test_a_second_fit_into_a_folder_that_is_still_to_come(tmp_path, capfd):
     begun = tmp_path / "my.hash.unfinished"
     begun.mkdir()
     with holding(begun):
-        assert cli.run(cli.Fit(str(tmp_path / "words"), tmp_path / "my.hash")) == cli.BAD_INPUT
+        assert status_of(cli.Fit(str(tmp_path / "words"), tmp_path / "my.hash")) == 1
         said = capfd.readouterr().err.strip().splitlines()[-1]
         assert said.startswith(f"Error: {begun} is in use by another process")
         assert {path.name for path in tmp_path.iterdir()} == {"words", begun.name}

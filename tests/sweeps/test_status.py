@@ -12,6 +12,7 @@ from jaxhash.storage import locks
 from jaxhash.sweeps import folder as runs
 from jaxhash.sweeps import log as run_log
 from jaxhash.sweeps import status
+from tests.commands import status_of
 
 
 @pytest.fixture
@@ -155,12 +156,12 @@ def test_scalars_for_tensorboard(half, tmp_path, capsys):
     ]
     assert scalars(tmp_path / "board" / second) == [("loss/mean", 3, 1.25, then), ("models_training", 3, 3.0, then)]
     assert scalars(tmp_path / "board" / first) == [("models_training", 8, 3.0, then)]
-    assert cli.run(cli.StatusOf(half, tmp_path / "board")) == cli.BAD_INPUT
+    assert status_of(cli.StatusOf(half, tmp_path / "board")) == 1
     assert "board exists; give a new folder" in capsys.readouterr().err
 
 
 def test_scalars_without_the_package_that_writes_them(half, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    assert cli.run(cli.StatusOf(half, tmp_path / "board")) == cli.BAD_INPUT
+    assert status_of(cli.StatusOf(half, tmp_path / "board")) == 1
     assert capsys.readouterr().err.endswith('pip install "jaxhash[tensorboard]"\n')
     assert not (tmp_path / "board").exists()
