@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -159,22 +159,13 @@ def run(chosen: Sweep | Fit | Hash | Info | Export | StatusOf) -> int:
     """Run a command; its exit status.
 
     Raises:
-        ValueError: if the keys, a folder or a value cannot be used.
-        TypeError: likewise.
-        OSError: likewise.
+        ValueError, OSError: if the keys, a folder or a value cannot be used.
     """
-    if isinstance(chosen, StatusOf):
-        return _status(chosen)
-    assert not isinstance(chosen, Sweep)
-    if chosen.compile_cache is not None:
+    if isinstance(chosen, _Compiles) and chosen.compile_cache is not None:
         _keep_compiled(chosen.compile_cache)
-    if isinstance(chosen, Fit):
-        return _fit(chosen)
-    if isinstance(chosen, Hash):
-        return _hash(chosen)
-    if isinstance(chosen, Export):
-        return _export(chosen)
-    return _info(chosen)
+    runs: dict[type, Callable[[Any], int]]
+    runs = {Fit: _fit, Hash: _hash, Info: _info, Export: _export, StatusOf: _status}
+    return runs[type(chosen)](chosen)
 
 
 def _keep_compiled(folder: Path) -> None:
