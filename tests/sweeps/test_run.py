@@ -378,7 +378,7 @@ def test_a_disk_that_takes_no_more_gives_one_error_and_the_run_goes_on_afterward
     _, error = process.communicate()
     assert process.returncode == 1, error
     # Not always the last line: threads of Orbax may still complain when the error is out.
-    assert "OSError: arrays cannot be written: File too large" in error
+    assert "OSError: arrays cannot be written: File too large" in error, error
     assert not (out / "results.nc").exists()
     assert not any((out / "tasks").glob("repeats-*"))
     assert start(out, epochs=3).wait() == 0
