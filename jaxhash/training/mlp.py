@@ -205,7 +205,8 @@ def make_epoch(block: Block, config: TrainConfig) -> EpochFn:
 def adam(rate: optax.Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> optax.GradientTransformation:
     """`optax.adam`, the same up to rounding, with the bias corrections pulled out of the element-wise part.
 
-    What an epoch gains by it over Optax's own, `python -m bench.adam` measures (bench/results, `adam-*`).
+    With Optax's own, a task split between devices loses its equal bits on CPU (tests/sweeps/test_mesh.py), and an epoch
+    takes 3 % longer (`python -m bench.adam`; bench/results/adam-cpu-epyc-2-cores.json).
     """
 
     def update(
@@ -225,8 +226,8 @@ def adam(rate: optax.Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 
 def cross_entropy(logits: Float[Array, "models classes n"], y: Int[Array, " n"]) -> Float[Array, "models n"]:
     """Cross-entropy of every example under every model, in nats.
 
-    Of labels as integers Optax gathers, and its gradient scatters; what one-hot labels gain over that,
-    `python -m bench.adam` measures (bench/results, `adam-*`).
+    Of one-hot labels: the gradient of Optax's form for integer labels scatters, in an order that a device may choose.
+    Both take the same time on CPU (`python -m bench.adam`; bench/results/adam-cpu-epyc-2-cores.json).
     """
     return optax.softmax_cross_entropy(logits, jax.nn.one_hot(y, logits.shape[1], axis=0), axis=1)
 
