@@ -1,6 +1,7 @@
-"""Tables of README.md and bench/README.md, written from the files in bench/results.
+"""Tables of README.md, bench/README.md and docs/hash-study.md, written from the files in bench/results and docs/data.
 
-To be run after a benchmark was run with `--record cpu-epyc-2-cores`:
+To be run after a benchmark was run with `--record cpu-epyc-2-cores`, or after the `results.nc` of a figure of
+`experiments.hash_study` was copied into docs/data/hash-study:
 
     python -m bench.tables
 """
@@ -12,11 +13,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import xarray as xr
+
 from bench.harness import RESULTS
+from jaxhash.hashing.study.table import expected_collisions
 
 MACHINE = "cpu-epyc-2-cores"
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "bench" / "README.md")
+PAGES = (ROOT / "README.md", ROOT / "bench" / "README.md", ROOT / "docs" / "hash-study.md")
+STUDY = ROOT / "docs" / "data" / "hash-study"
+LAST = 10
+"""Iterations at the end of a training whose mean is its result."""
 MARKED = re.compile(r"(<!-- table: (\w+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -26,7 +33,7 @@ def rewritten(text: str) -> str:
 
 
 def main() -> None:
-    """Write the tables into both texts."""
+    """Write the tables into all texts."""
     for page in PAGES:
         page.write_text(rewritten(page.read_text()))
 
@@ -161,8 +168,46 @@ def compiling(machine: str) -> str:
     return _table(("", "compiling, s", "with jaxhash's options, s", "a run, ms"), rows)
 
 
+def hash_study(_: str) -> str:
+    """Collisions of the hash study's learners, figure by figure, by their most probable bins."""
+    rows = []
+    for path in sorted(STUDY.glob("*.nc")):
+        with xr.open_dataset(path, engine="scipy") as found:
+            if "collisions" in found:
+                learners = [found.sel(learner=name).dropna("iteration", how="all") for name in found["learner"].values]
+                rows += [_of_learner(found.attrs, history) for history in learners]
+    heads = ("figure", "learner", "words, bins", "iterations", "collisions at first", "at the end", "chance")
+    return _table((*heads, "fullest bin", "drawn", "perfect", "seconds a seed"), rows)
+
+
+def _of_learner(attributes: dict[str, Any], history: xr.Dataset) -> tuple[str, ...]:
+    chance = expected_collisions(int(attributes["placed"]), int(attributes["bins"]))
+    ended = (
+        history[["collisions", "largest_bin", "drawn_collisions"]].isel(iteration=slice(-LAST, None)).mean("iteration")
+    )
+    left, fullest, drawn = ended["collisions"], ended["largest_bin"], ended["drawn_collisions"]
+    none_left = history["collisions"].values == 0
+    first = [int(seed.argmax()) + 1 for seed in none_left if seed.any()]
+    after = f", after {min(first):,} to {max(first):,}" if first else ""
+    each = f" of {attributes['words']:,}" if attributes["words"] != attributes["placed"] else ""
+    return (
+        attributes["figure"],
+        f"`{history['learner'].item()}`",
+        f"{attributes['placed']:,}{each}, {attributes['bins']:,}",
+        f"{history['iteration'].size:,}",
+        f"{float(history['collisions'][:, 0].mean()):,.0f}",
+        f"{float(left.mean()):,.1f} ± {float(left.std()):,.1f}",
+        f"{chance:,.0f}",
+        f"{float(fullest.mean()):,.1f}",
+        f"{float(drawn.mean()):,.1f}",
+        f"{len(first)} of {len(none_left)}{after}",
+        f"{float(history['seconds']) / len(none_left):,.1f}",
+    )
+
+
 TABLES: dict[str, Callable[[str], str]] = {
-    table.__name__: table for table in (summary, training, properties, codes, throughput, calls, scaling, compiling)
+    table.__name__: table
+    for table in (summary, training, properties, codes, throughput, calls, scaling, compiling, hash_study)
 }
 
 

@@ -37,7 +37,7 @@ from jaxhash.terminal.command import command
 from jaxhash.terminal.files import save
 
 FLOAT_WORDS = 1000
-"""Keys of the float network, which costs keys x bins; `experiments.hash_fixed_batch` has it at 10,000."""
+"""Keys of the float network, which costs keys x bins."""
 FLOAT_ITERATIONS = 40
 PROTOTYPE_WORDS = 10_000
 """Keys of the prototypes at most."""

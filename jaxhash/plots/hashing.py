@@ -1,4 +1,4 @@
-"""Figures of the learners of hash functions, from labelled histories: a line a variant.
+"""Figures of the learners of hash functions, from labelled histories: a line a learner.
 
 Lines are means over seeds, bands go from the lowest seed to the highest."""
 
@@ -31,9 +31,9 @@ class Panel:
 
 
 def curves(rows: Sequence[tuple[str, xr.Dataset]], panels: Sequence[Sequence[Panel]], title: str) -> Figure:
-    """A row of panels for each dataset [variant, repeat, iteration], its name above it.
+    """A row of panels for each dataset [learner, repeat, iteration], its name above it.
 
-    Variants that lack a variable (NaN throughout) are left out of its panel.
+    Learners that lack a variable (NaN throughout) are left out of its panel.
     """
     figure = Figure(figsize=(4.6 * len(panels[0]), 0.4 + 3.6 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), len(panels[0]), squeeze=False)
@@ -84,11 +84,11 @@ def histograms(samples: dict[str, np.ndarray], title: str, label: str) -> Figure
 
 def _panel(axes: Axes, results: xr.Dataset, panel: Panel) -> None:
     looks = zip(COLOURS, STYLES, strict=True)
-    for variant, (colour, style) in zip(results["variant"].values, looks, strict=False):
-        values = results[panel.variable].sel(variant=variant, drop=True).dropna("iteration", how="all")
+    for learner, (colour, style) in zip(results["learner"].values, looks, strict=False):
+        values = results[panel.variable].sel(learner=learner, drop=True).dropna("iteration", how="all")
         if values.size:
             x, mean = values["iteration"].values, values.mean("repeat").values
-            axes.plot(x, mean, style, color=colour, label=str(variant))
+            axes.plot(x, mean, style, color=colour, label=str(learner))
             low, high = values.min("repeat").values, values.max("repeat").values
             axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
     if panel.reference is not None:

@@ -16,11 +16,7 @@ from jaxhash.hashing.keys.tokens import Tokens
 from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.study.loop import train_seeds
 from jaxhash.hashing.study.networks import NetworkConfig, alphabet_of
-from jaxhash.hashing.study.table import expected_collisions
-from jaxhash.plots import hashing as plots
-from jaxhash.plots.hashing import Panel
 from jaxhash.terminal.command import in_background
-from jaxhash.terminal.files import save
 from jaxhash.terminal.progress import progress
 
 
@@ -52,7 +48,15 @@ def words(common: Common, count: int | None = None) -> list[bytes]:
     Raises:
         ValueError: if there are not so many.
     """
-    every = load_keys(common.keys)
+    return drawn(load_keys(common.keys), common, count)
+
+
+def drawn(every: list[bytes], common: Common, count: int | None = None) -> list[bytes]:
+    """`count` of some keys, drawn by the run's seed; all of them, shuffled, if None.
+
+    Raises:
+        ValueError: if there are not so many.
+    """
     if count is not None and count > len(every):
         raise ValueError(f"{count:,} words wanted, but {common.keys} has {len(every):,}; give a larger --keys")
     order = np.random.default_rng(common.seed).permutation(len(every))[:count]
@@ -79,8 +83,10 @@ def network(tokens: Tokens, hidden: tuple[int, ...] = (300, 300), reader: str = 
     return NetworkConfig(hidden, reader, alphabet=alphabet_of(tokens))  # type: ignore[arg-type]
 
 
-def train(label: str, make_train: Callable[..., Any], config: Any, common: Common, *data: Any) -> tuple[Any, Any]:
-    """Train a learner from all seeds in one program, with progress.
+def train(
+    label: str, make_train: Callable[..., Any], config: Any, common: Common, *data: Any, side_by_side: bool = True
+) -> tuple[Any, Any]:
+    """Train a learner from all seeds in one program, side by side or one after the other, with progress.
 
     Returns:
         The states and the history (NumPy) with a leading axis of seeds.
@@ -88,7 +94,8 @@ def train(label: str, make_train: Callable[..., Any], config: Any, common: Commo
     with progress(label, config.iterations) as told:
 
         def work() -> Any:
-            return jax.block_until_ready(train_seeds(make_train(config, told), common.seeds, common.seed, *data))
+            found = train_seeds(make_train(config, told), common.seeds, common.seed, *data, side_by_side=side_by_side)
+            return jax.block_until_ready(found)
 
         state, history = in_background(work)
     return state, jax.tree.map(np.asarray, history)
@@ -101,41 +108,14 @@ def labelled(history: Any) -> xr.Dataset:
     return xr.Dataset(variables, {"repeat": np.arange(repeats), "iteration": np.arange(1, iterations + 1)})
 
 
-def variants(histories: dict[str, Any]) -> xr.Dataset:
-    """Histories as one dataset [variant, repeat, iteration]; NaN where one has no such variable or iteration."""
-    named = [labelled(history).expand_dims(variant=[name]) for name, history in histories.items()]
-    return xr.concat(named, "variant", join="outer", data_vars="all")
-
-
-def show_episodes(
-    name: str, learner: str, common: Common, words: int, bins: int, histories: dict[str, Any], panels: Sequence[Panel]
-) -> None:
-    """What the study's figures 2 to 4 have in common: collisions of episodes against chance, saved, drawn, summed up.
-
-    Args:
-        name: of the experiment and its picture.
-        learner: for the title.
-        common: where to save.
-        words: words an episode.
-        bins: bins they are placed in.
-        histories: of each variant.
-        panels: what is drawn beside the collisions.
-
-    Raises:
-        OSError: if something cannot be written.
-    """
-    results = variants(histories)
-    chance = expected_collisions(words, bins)
-    title = f"{learner}, {words:,} words in {bins:,} bins, {common.seeds} seeds"
-    row = [Panel("collisions", "collisions, bins drawn", chance, "chance"), *panels]
-    figure = plots.curves([("", results)], [row], title)
-    save(common.folder(name), {name: figure}, datasets={"results": results})
-    columns = {"collisions": "collisions", "greedy_collisions": "best bins", "largest_bin": "fullest bin"}
-    Console().print(summary(f"{title}; chance: {chance:.0f} collisions", [("", results)], columns))
+def learners(histories: dict[str, Any]) -> xr.Dataset:
+    """Histories as one dataset [learner, repeat, iteration]; NaN where one has no such variable or iteration."""
+    named = [labelled(history).expand_dims(learner=[name]) for name, history in histories.items()]
+    return xr.concat(named, "learner", join="outer", data_vars="all")
 
 
 def summary(title: str, rows: Sequence[tuple[str, xr.Dataset]], variables: dict[str, str], last: int = 10) -> Table:
-    """Each variable of each variant, at first and at the end: means over seeds, with the spread at the end."""
+    """Each variable of each learner, at first and at the end: means over seeds, with the spread at the end."""
     table = Table(
         title=title,
         caption=f"first iteration -> mean of the last {last}: mean over seeds, +- one standard deviation at the end",
@@ -144,12 +124,12 @@ def summary(title: str, rows: Sequence[tuple[str, xr.Dataset]], variables: dict[
     for heading in variables.values():
         table.add_column(heading, justify="right")
     for row, results in rows:
-        for variant in results["variant"].values:
+        for learner in results["learner"].values:
             cells = []
             for variable in variables:
-                values = results[variable].sel(variant=variant).dropna("iteration", how="all")
+                values = results[variable].sel(learner=learner).dropna("iteration", how="all")
                 first, seeds = values[:, :1], values[:, -last:].mean("iteration")
                 text = f"{float(first.mean()):.4g} -> {float(seeds.mean()):.4g} +- {float(seeds.std()):.2g}"
                 cells.append(text if values.size else "")
-            table.add_row(" ".join(filter(None, (row, str(variant)))), *cells)
+            table.add_row(" ".join(filter(None, (row, str(learner)))), *cells)
     return table

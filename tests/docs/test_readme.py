@@ -1,4 +1,4 @@
-"""README.md: its examples run, its tables and those of bench/README.md are those of bench/results, and it is short."""
+"""README.md: its examples run, its tables and those of other pages are those of the results, and it is short."""
 
 import doctest
 import re

@@ -10,40 +10,73 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from experiments import hash_reinforce
+from experiments import hash_study
 from jaxhash.terminal import hashing
 from jaxhash.terminal.hashing import Common
 
 
 @pytest.mark.slow
-def test_a_figure_leaves_its_numbers_its_picture_and_a_table(tmp_path, capsys):
-    hash_reinforce.main(
-        ["--words", "20", "--bins", "30", "--iterations", "4", "--seeds", "2", "--out", str(tmp_path / "run")]
+@pytest.mark.parametrize(
+    ("figure", "learners"),
+    [("2", ["whole_return", "own_reward"]), ("3", ["actor_critic"]), ("5", ["sees_table"]), ("7", ["expected_return"])],
+)
+def test_a_figure_leaves_its_numbers_its_picture_and_a_table(tmp_path, capsys, figure, learners):
+    size = ["--words", "30", "--iterations", "4", "--seeds", "2", "--keys", "english"]
+    hash_study.main(["--figure", figure, *size, "--learner", *learners, "--out", str(tmp_path / "run")])
+    placed = 10 if figure == "7" else 30
+    with xr.open_dataset(tmp_path / "run" / "results.nc", engine="scipy") as results:
+        assert dict(results.sizes) == {"learner": len(learners), "repeat": 2, "iteration": 4}
+        assert results["learner"].values.tolist() == learners
+        variables = {"collisions", "largest_bin", "drawn_collisions", "drawn_largest_bin", "mean_reward", "entropy"}
+        assert variables <= set(results)
+        # placed - collisions keys earn +10, the others -10.
+        expected = 10 - 20 * results["drawn_collisions"].values / placed
+        np.testing.assert_allclose(results["mean_reward"].values, expected, atol=1e-4)
+    assert (tmp_path / "run" / "hash_study.png").stat().st_size > 10_000
+    said = capsys.readouterr().out
+    assert f"Figure {figure}: " in said
+    assert "reported: " in said
+    assert said.count("no collision left on ") == len(learners)
+    assert all(learner in said for learner in learners)
+
+
+@pytest.mark.slow
+def test_the_first_figure_has_the_losses_of_all_words_and_of_few(tmp_path):
+    hash_study.main(
+        ["--figure", "1", "--keys", "english", "--iterations", "3", "--seeds", "1", "--out", str(tmp_path / "run")]
     )
     with xr.open_dataset(tmp_path / "run" / "results.nc", engine="scipy") as results:
-        assert dict(results.sizes) == {"variant": 2, "repeat": 2, "iteration": 4}
-        collisions = results["collisions"].values
-        # 20 keys in a table: (20 - collisions) keys of +10, the others -10.
-        np.testing.assert_allclose(results["mean_reward"][0].values, 10 - collisions[0], atol=1e-4)
-    assert (tmp_path / "run" / "hash_reinforce.png").stat().st_size > 10_000
-    captured = capsys.readouterr()
-    assert "own reward" in captured.out
-    assert "chance: 5 collisions" in captured.out
+        assert set(results["learner"].values.tolist()) == {"10,902 words", "1,000 words"}
+        # Untrained, a network guesses one of 1,000 classes.
+        np.testing.assert_allclose(results["loss"][:, :, 0], np.log(1000), rtol=0.2)
+
+
+def test_sizes_follow_the_options():
+    def size(figure, **options):
+        return hash_study.size_of(hash_study.Config(**options), hash_study.FIGURES[figure])
+
+    assert size("6") == hash_study.FIGURES["6"].size
+    assert (size("6", words=300).words, size("6", words=300).bins, size("6", words=300).placed) == (300, 300, 300)
+    assert (size("7", words=300).bins, size("7", words=300).placed) == (100, 100)
+    assert size("2", words=50, bins=70).bins == 70
+    assert max(size(name, quick=True).placed for name in hash_study.FIGURES) == 100
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--words", "99999"], 1, "batch_size=99999 is more than the 10902 keys"),
+        (["--words", "99999"], 1, "99,999 words wanted, but english has 10,902"),
         (["--keys", "{tmp}/none.txt"], 1, "none.txt"),
         (["--seeds", "0"], 2, "seeds=0 is less than 1"),
+        (["--words", "0"], 2, "words=0 is less than 1"),
         (["--seeds", "three"], 2, "three"),
+        (["--learner", "magic"], 2, "magic"),
     ],
 )
 def test_bad_options_get_one_clear_error_and_write_nothing(tmp_path, capsys, arguments, code, message):
-    arguments = [argument.format(tmp=tmp_path) for argument in arguments]
+    arguments = [argument.format(tmp=tmp_path) for argument in ["--figure", "6", "--keys", "english", *arguments]]
     with pytest.raises(SystemExit) as caught:
-        hash_reinforce.main([*arguments, "--out", str(tmp_path / "run")])
+        hash_study.main([*arguments, "--out", str(tmp_path / "run")])
     assert caught.value.code == code
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "run").exists()
@@ -60,12 +93,12 @@ def test_words_are_drawn_by_the_seed():
 @pytest.mark.slow
 def test_ctrl_c_ends_a_training_at_once_and_writes_nothing(tmp_path):
     out = tmp_path / "run"
-    program = [sys.executable, "-m", "experiments.hash_reinforce", "--words", "50", "--bins", "50"]
+    program = [sys.executable, "-m", "experiments.hash_study", "--figure", "2", "--words", "50", "--keys", "english"]
     process = subprocess.Popen(
         [*program, "--iterations", "10000000", "--out", str(out)], stderr=subprocess.PIPE, text=True, env=os.environ
     )
     assert process.stderr is not None
-    assert process.stderr.readline().strip() == "whole return"
+    assert process.stderr.readline().strip() == "figure 2, whole_return"
     time.sleep(1)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)

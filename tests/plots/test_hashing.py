@@ -13,8 +13,8 @@ def results():
     values = np.random.default_rng(0).random((2, 3, 5))
     other = values.copy()
     other[1] = np.nan
-    dims = ("variant", "repeat", "iteration")
-    coords = {"variant": ["one", "two"], "repeat": range(3), "iteration": range(1, 6)}
+    dims = ("learner", "repeat", "iteration")
+    coords = {"learner": ["one", "two"], "repeat": range(3), "iteration": range(1, 6)}
     return xr.Dataset({"collisions": (dims, values), "temperature": (dims, other)}, coords)
 
 
@@ -31,7 +31,7 @@ def test_curves_show_means_and_the_range_of_seeds(results):
     assert band.min() == results["collisions"].values[0].min()
     assert left.get_title(loc="left") == "row"
     assert left.texts[0].get_text() == "chance"
-    # The variant that has no temperature is left out there.
+    # The learner that has no temperature is left out there.
     assert [line.get_label() for line in right.get_lines()] == ["one"]
     assert right.get_yscale() == "log"
 

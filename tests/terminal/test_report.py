@@ -100,15 +100,15 @@ def test_the_page_loads_nothing_and_runs_nothing(sweep_run, tmp_path):
 
 
 def write_hash_run(folder):
-    """As the hash experiments write theirs: variants of unequal length, filled up with NaN."""
+    """As the hash experiments write theirs: learners of unequal length, filled up with NaN."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     values = rng.normal(size=(2, 3, 40))
     values[1, :, 25:] = np.nan
-    dims = ("variant", "repeat", "iteration")
+    dims = ("learner", "repeat", "iteration")
     data = xr.Dataset(
         {"collisions": (dims, values), "cold": (("repeat", "key_set"), rng.normal(size=(3, 4)))},
-        {"variant": ["long", "short"], "repeat": range(3), "iteration": range(1, 41)},
+        {"learner": ["long", "short"], "repeat": range(3), "iteration": range(1, 41)},
     )
     (folder / "results.nc").write_bytes(bytes(data.to_netcdf(engine="scipy")))
     return data
@@ -118,7 +118,7 @@ def test_numbers_along_iterations_are_told_by_their_beginning_and_end(tmp_path):
     data = write_hash_run(tmp_path / "run")
     page = write_page(tmp_path / "run", out=tmp_path / "report.html")
     cold, curves = sorted(page.tables)  # by their headers
-    assert curves[0] == ["variant", "collisions, first", "collisions, end"]
+    assert curves[0] == ["learner", "collisions, first", "collisions, end"]
     means = data["collisions"].values.mean(axis=1)
     for row, name, mean, end in zip(curves[1:], ("long", "short"), means, (40, 25), strict=True):
         assert row == [name, f"{mean[0]:.4g}", f"{mean[end - 10 : end].mean():.4g}"]

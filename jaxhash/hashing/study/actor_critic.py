@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Key
 
 from jaxhash.hashing.keys.tokens import Tokens
 from jaxhash.hashing.study import table
-from jaxhash.hashing.study.loop import Record, Report, check, iterate, measure
+from jaxhash.hashing.study.loop import Callback, Record, check, iterate, measure
 from jaxhash.hashing.study.networks import NetworkConfig, Params, make_network, sample, take
 from jaxhash.hashing.study.reinforce import policy_gradient_loss
 from jaxhash.hashing.study.schedule import KEY_BATCHES, check_batches
@@ -62,7 +62,7 @@ class ActorCriticState(NamedTuple):
 
 
 def make_train(
-    config: ActorCriticConfig, report: Report | None = None
+    config: ActorCriticConfig, callback: Callback | None = None
 ) -> Callable[[Key[Array, ""], Tokens], tuple[ActorCriticState, Record]]:
     """The learner: train(key, tokens) -> (state, history), pure, to be jitted and vmapped over keys.
 
@@ -121,7 +121,7 @@ def make_train(
         state = ActorCriticState(
             actor_params, critic_params, actor_optimiser.init(actor_params), critic_optimiser.init(critic_params)
         )
-        return iterate(step, state, stream_key(key, Stream.DRAWS), config.iterations, report)
+        return iterate(step, state, stream_key(key, Stream.DRAWS), config.iterations, callback)
 
     return train
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, Int32, Key
 
 from jaxhash.hashing.keys.tokens import Tokens
 from jaxhash.hashing.study import table
-from jaxhash.hashing.study.loop import Record, Report, check, iterate, measure
+from jaxhash.hashing.study.loop import Callback, Record, check, iterate, measure
 from jaxhash.hashing.study.networks import NetworkConfig, Params, make_network, take
 from jaxhash.hashing.study.schedule import KEY_BATCHES, check_batches
 from jaxhash.runtime.streams import Stream, stream_key
@@ -56,7 +56,7 @@ class GuidedState(NamedTuple):
 
 
 def make_train(
-    config: GuidedConfig, report: Report | None = None
+    config: GuidedConfig, callback: Callback | None = None
 ) -> Callable[[Key[Array, ""], Tokens], tuple[GuidedState, Record]]:
     """The learner: train(key, tokens) -> (state, history), pure, to be jitted and vmapped over keys.
 
@@ -92,7 +92,7 @@ def make_train(
             return state, measure(logits, bins[None], table.rewards(bins, config.num_bins)[None], losses[0])
 
         return iterate(
-            step, GuidedState(params, optimiser.init(params)), stream_key(key, Stream.KEYS), config.iterations, report
+            step, GuidedState(params, optimiser.init(params)), stream_key(key, Stream.KEYS), config.iterations, callback
         )
 
     return train

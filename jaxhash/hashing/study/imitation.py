@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int, Int32, Key
 
 from jaxhash.hashing.keys.tokens import Tokens
-from jaxhash.hashing.study.loop import Report, check, iterate
+from jaxhash.hashing.study.loop import Callback, check, iterate
 from jaxhash.hashing.study.networks import NetworkConfig, Params, make_network, take
 from jaxhash.runtime.streams import Stream, stream_key
 
@@ -60,7 +60,7 @@ class ImitateRecord(NamedTuple):
 
 
 def make_train(
-    config: ImitateConfig, report: Report | None = None
+    config: ImitateConfig, callback: Callback | None = None
 ) -> Callable[[Key[Array, ""], Tokens, Int32[Array, " n"]], tuple[ImitateState, ImitateRecord]]:
     """The learner: train(key, tokens, bins) -> (state, history), pure, to be jitted and vmapped over keys.
 
@@ -95,7 +95,11 @@ def make_train(
             return ImitateState(optax.apply_updates(state.params, updates), optimiser_state), record
 
         return iterate(
-            step, ImitateState(params, optimiser.init(params)), stream_key(key, Stream.KEYS), config.iterations, report
+            step,
+            ImitateState(params, optimiser.init(params)),
+            stream_key(key, Stream.KEYS),
+            config.iterations,
+            callback,
         )
 
     return train

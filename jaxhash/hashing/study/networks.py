@@ -158,6 +158,12 @@ def take(tokens: Tokens, index: Int[Array, " some"]) -> Tokens:
     return Tokens(jnp.asarray(tokens.characters)[index], jnp.asarray(tokens.lengths)[index])
 
 
+def output_layer(params: Params) -> tuple[str, Params]:
+    """The name of the last layer, and its parameters: kernel and bias."""
+    name = max(params["params"], key=_number_of_layer)
+    return name, params["params"][name]
+
+
 def sample(key: Key[Array, ""], logits: Float[Array, "*batch bins"], draws: int) -> Int[Array, "draws *batch"]:
     """Bins drawn from softmax(logits), `draws` times, int32.
 
@@ -202,3 +208,8 @@ def _letters(config: NetworkConfig, tokens: Tokens) -> Int[Array, "n length"]:
     characters = jnp.asarray(tokens.characters)
     inside = jnp.arange(characters.shape[1]) < jnp.asarray(tokens.lengths)[:, None]
     return jnp.where(inside, jnp.asarray(letter)[characters], 0)
+
+
+def _number_of_layer(name: str) -> int:
+    kind, _, number = name.rpartition("_")
+    return int(number) if kind == "Dense" else -1

@@ -18,9 +18,18 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxhash.hashing.keys.tokens import Tokens
 from jaxhash.hashing.study import table
-from jaxhash.hashing.study.loop import Record, Report, check, iterate, measure
-from jaxhash.hashing.study.networks import NetworkConfig, Params, entropy, log_probability, make_network, sample, take
+from jaxhash.hashing.study.loop import Callback, Record, check, iterate, measure
+from jaxhash.hashing.study.networks import (
+    NetworkConfig,
+    Params,
+    entropy,
+    log_probability,
+    sample,
+    take,
+)
 from jaxhash.hashing.study.schedule import KEY_BATCHES, check_batches
+from jaxhash.hashing.study.whitened import as_drawn, folded, whitened
+from jaxhash.hashing.study.whitened import logits as logits_of
 from jaxhash.runtime.streams import Stream, stream_key
 
 
@@ -50,6 +59,9 @@ class ReinforceConfig:
     """Tables filled by draws from the same policy in an iteration; they share one pass of the network."""
     credit: Literal["return", "own", "difference"] = "return"
     """What a draw is credited with (`CREDITS`)."""
+    deviation: float = 0.0
+    """Standard deviation of each bin's logits over the keys at the start (`whitened.py`); 0 leaves the network as
+    it was drawn, and does not whiten it."""
     tuning: Tuning = field(default_factory=Tuning)
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
@@ -57,6 +69,7 @@ class ReinforceConfig:
         check(self.num_bins >= 1, "num_bins", self.num_bins, "1 or more")
         check(self.iterations >= 1, "iterations", self.iterations, "1 or more")
         check(self.batch_size >= 1, "batch_size", self.batch_size, "1 or more keys")
+        check(self.deviation >= 0, "deviation", self.deviation, "0 or more")
         check(self.episodes >= 1, "episodes", self.episodes, "1 or more")
         if self.episodes == 1 and float(self.tuning.baseline) != 0:
             raise ValueError(
@@ -73,38 +86,41 @@ class ReinforceState(NamedTuple):
 
 
 def make_train(
-    config: ReinforceConfig, report: Report | None = None
+    config: ReinforceConfig, callback: Callback | None = None
 ) -> Callable[[Key[Array, ""], Tokens], tuple[ReinforceState, Record]]:
     """The learner: train(key, tokens) -> (state, history), pure, to be jitted and vmapped over keys.
 
     Raises:
         ValueError: by `train`, if the keys cannot be cut into such batches.
     """
-    train = make_train_tuned(config, report)
+    train = make_train_tuned(config, callback)
     return lambda key, tokens: train(key, tokens, config.tuning)
 
 
 def make_train_tuned(
-    config: ReinforceConfig, report: Report | None = None
+    config: ReinforceConfig, callback: Callback | None = None
 ) -> Callable[[Key[Array, ""], Tokens, Tuning], tuple[ReinforceState, Record]]:
     """The learner as a function of its hyper-parameters too: train(key, tokens, tuning), to be vmapped over them.
 
     `config.tuning` is not used. Cost: 6 * parameters * batch_size FLOPs an iteration, whatever the episodes.
     """
-    network = make_network(config.network, config.num_bins)
 
     def train(key: Key[Array, ""], tokens: Tokens, tuning: Tuning) -> tuple[ReinforceState, Record]:
         num_keys = tokens.characters.shape[0]
         check_batches(config.batches, num_keys, config.batch_size)
         optimiser = optax.adam(tuning.learning_rate)
-        params = network.init(stream_key(key, Stream.INIT), take(tokens, jnp.arange(1)))
+        init_key = stream_key(key, Stream.INIT)
+        if config.deviation:
+            start = whitened(config.network, config.num_bins, init_key, tokens, config.deviation)
+        else:
+            start = as_drawn(config.network, config.num_bins, init_key, take(tokens, jnp.arange(1)))
 
         def step(state: ReinforceState, draw_key: Array, iteration: Array) -> tuple[ReinforceState, Record]:
             index = KEY_BATCHES[config.batches](stream_key(key, Stream.KEYS), iteration, num_keys, config.batch_size)
             batch = take(tokens, index)
 
             def loss(params: Params) -> tuple[Array, Record]:
-                logits = network.apply(params, batch)
+                logits = logits_of(config.network, start._replace(params=params), batch)
                 bins = sample(draw_key, jax.lax.stop_gradient(logits), config.episodes)
                 value = policy_gradient_loss(logits, bins, advantage(bins, config.num_bins, config.credit, tuning))
                 value = value - tuning.entropy * entropy(logits).mean()
@@ -115,13 +131,9 @@ def make_train_tuned(
             updates, optimiser_state = optimiser.update(gradient, state.optimiser)
             return ReinforceState(optax.apply_updates(state.params, updates), optimiser_state), record
 
-        return iterate(
-            step,
-            ReinforceState(params, optimiser.init(params)),
-            stream_key(key, Stream.DRAWS),
-            config.iterations,
-            report,
-        )
+        state = ReinforceState(start.params, optimiser.init(start.params))
+        state, history = iterate(step, state, stream_key(key, Stream.DRAWS), config.iterations, callback)
+        return state._replace(params=folded(start._replace(params=state.params))), history
 
     return train
 

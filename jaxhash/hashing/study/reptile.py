@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int32, Key
 from jaxhash.hashing.keys.tokens import Tokens
 from jaxhash.hashing.study import table
 from jaxhash.hashing.study.guided import good_bins, imitation_loss
-from jaxhash.hashing.study.loop import Report, check, iterate
+from jaxhash.hashing.study.loop import Callback, check, iterate
 from jaxhash.hashing.study.networks import NetworkConfig, Params, make_network, take
 from jaxhash.runtime.streams import Stream, stream_key
 
@@ -62,7 +62,7 @@ class MetaRecord(NamedTuple):
 
 
 def make_train(
-    config: MetaConfig, report: Report | None = None
+    config: MetaConfig, callback: Callback | None = None
 ) -> Callable[[Key[Array, ""], Tokens], tuple[Params, MetaRecord]]:
     """The learner: train(key, tokens) -> (initial parameters, history), pure, to be jitted and vmapped over keys."""
     network = make_network(config.network, config.num_bins)
@@ -87,7 +87,7 @@ def make_train(
             moved = jax.tree.map(lambda p, a: p + rate * (a.mean(0) - p), params, adapted)
             return moved, jax.tree.map(jnp.mean, records)
 
-        return iterate(step, params, stream_key(key, Stream.KEYS), config.iterations, report)
+        return iterate(step, params, stream_key(key, Stream.KEYS), config.iterations, callback)
 
     return train
 

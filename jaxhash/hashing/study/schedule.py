@@ -11,8 +11,12 @@ KeyBatches = Callable[[Key[Array, ""], Int[Array, ""], int, int], Int[Array, " b
 
 
 def fresh(key: Key[Array, ""], iteration: Int[Array, ""], num_keys: int, batch: int) -> Int[Array, " batch"]:
-    """Other words every time, at random: what a learner that has to generalise meets. Cost: sorts all keys."""
-    return jax.random.permutation(jax.random.fold_in(key, iteration), num_keys)[:batch]
+    """Other words every time, what a learner that has to generalise meets: neighbours from a place drawn at random.
+
+    So keys should be in random order. To draw them one by one would sort all keys in every iteration.
+    """
+    start = jax.random.randint(jax.random.fold_in(key, iteration), (), 0, num_keys)
+    return (start + jnp.arange(batch)) % num_keys
 
 
 def in_turn(key: Key[Array, ""], iteration: Int[Array, ""], num_keys: int, batch: int) -> Int[Array, " batch"]:

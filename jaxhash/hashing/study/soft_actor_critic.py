@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from jaxhash.hashing.keys.tokens import Tokens
 from jaxhash.hashing.study import table
-from jaxhash.hashing.study.loop import Report, check, iterate, measure
+from jaxhash.hashing.study.loop import Callback, check, iterate, measure
 from jaxhash.hashing.study.networks import NetworkConfig, Params, entropy, make_network, sample, take
 from jaxhash.hashing.study.schedule import KEY_BATCHES, check_batches
 from jaxhash.runtime.streams import Stream, stream_key
@@ -91,10 +91,10 @@ class SoftActorCriticState(NamedTuple):
 class SoftActorCriticRecord(NamedTuple):
     """A `learner.Record`, and the temperature. The loss is the critics', of the iteration's last step."""
 
-    collisions: Float[Array, "*iterations"]
+    collisions: Int[Array, "*iterations"]
     largest_bin: Int[Array, "*iterations"]
-    greedy_collisions: Int[Array, "*iterations"]
-    greedy_largest_bin: Int[Array, "*iterations"]
+    drawn_collisions: Float[Array, "*iterations"]
+    drawn_largest_bin: Int[Array, "*iterations"]
     mean_reward: Float[Array, "*iterations"]
     entropy: Float[Array, "*iterations"]
     loss: Float[Array, "*iterations"]
@@ -102,7 +102,7 @@ class SoftActorCriticRecord(NamedTuple):
 
 
 def make_train(
-    config: SoftActorCriticConfig, report: Report | None = None
+    config: SoftActorCriticConfig, callback: Callback | None = None
 ) -> Callable[[Key[Array, ""], Tokens], tuple[SoftActorCriticState, SoftActorCriticRecord]]:
     """The learner: train(key, tokens) -> (state, history), pure, to be jitted and vmapped over keys.
 
@@ -178,7 +178,7 @@ def make_train(
             return SoftActorCriticState(*carry, replay), SoftActorCriticRecord(*record, temperature)
 
         state = SoftActorCriticState(learned, critics, optimiser.init(learned), empty)
-        return iterate(step, state, stream_key(key, Stream.DRAWS), config.iterations, report)
+        return iterate(step, state, stream_key(key, Stream.DRAWS), config.iterations, callback)
 
     return train
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxhash.hashing.keys.tokens import Tokens
 from jaxhash.hashing.study import table
-from jaxhash.hashing.study.loop import Report, check, iterate
+from jaxhash.hashing.study.loop import Callback, Record, check, iterate, record_of
 from jaxhash.hashing.study.networks import NetworkConfig, Params, TablePolicy, entropy, sample, take
 from jaxhash.hashing.study.schedule import KEY_BATCHES, check_batches
 from jaxhash.runtime.streams import Stream, stream_key
@@ -55,19 +55,9 @@ class TableReinforceState(NamedTuple):
     optimiser: optax.OptState
 
 
-class TableRecord(NamedTuple):
-    """What is noted of one iteration, before its update: means over its episodes."""
-
-    collisions: Float[Array, "*iterations"]
-    largest_bin: Float[Array, "*iterations"]
-    mean_reward: Float[Array, "*iterations"]
-    entropy: Float[Array, "*iterations"]
-    loss: Float[Array, "*iterations"]
-
-
 def make_train(
-    config: TableReinforceConfig, report: Report | None = None
-) -> Callable[[Key[Array, ""], Tokens], tuple[TableReinforceState, TableRecord]]:
+    config: TableReinforceConfig, callback: Callback | None = None
+) -> Callable[[Key[Array, ""], Tokens], tuple[TableReinforceState, Record]]:
     """The learner: train(key, tokens) -> (state, history), pure, to be jitted and vmapped over keys.
 
     Cost: an episode is a loop over its keys; the gradient is made of all its steps at once.
@@ -78,32 +68,27 @@ def make_train(
     policy = TablePolicy(config.network, config.num_bins)
     optimiser = optax.adam(config.learning_rate)
 
-    def train(key: Key[Array, ""], tokens: Tokens) -> tuple[TableReinforceState, TableRecord]:
+    def train(key: Key[Array, ""], tokens: Tokens) -> tuple[TableReinforceState, Record]:
         num_keys = tokens.characters.shape[0]
         check_batches(config.batches, num_keys, config.batch_size)
         empty = jnp.zeros((1, config.num_bins), bool)
         params = policy.init(stream_key(key, Stream.INIT), take(tokens, jnp.arange(1)), empty)
 
-        def step(
-            state: TableReinforceState, draw_key: Array, iteration: Array
-        ) -> tuple[TableReinforceState, TableRecord]:
+        def step(state: TableReinforceState, draw_key: Array, iteration: Array) -> tuple[TableReinforceState, Record]:
             index = KEY_BATCHES[config.batches](stream_key(key, Stream.KEYS), iteration, num_keys, config.batch_size)
             batch = take(tokens, index)
-            bins = play(policy, state.params, draw_key, batch, config.episodes)
-            occupied = jax.vmap(tables_before, (0, None))(bins, config.num_bins)
+            draw_key, likely_key = jax.random.split(draw_key)
+            drawn = play(policy, state.params, draw_key, batch, config.episodes, draw)
+            occupied = jax.vmap(tables_before, (0, None))(drawn, config.num_bins)
 
             def loss(params: Params) -> tuple[Array, Array]:
                 logits: Array = policy.apply(params, batch, occupied)  # type: ignore[assignment]
                 return -expected_reward(logits, occupied).mean(), entropy(logits).mean()
 
             (value, spread), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
-            record = TableRecord(
-                collisions=jax.vmap(table.collisions, (0, None))(bins, config.num_bins).mean(),
-                largest_bin=jax.vmap(table.largest_bin, (0, None))(bins, config.num_bins).mean(),
-                mean_reward=jax.vmap(table.rewards, (0, None))(bins, config.num_bins).mean(),
-                entropy=spread,
-                loss=value,
-            )
+            rewards = jax.vmap(table.rewards, (0, None))(drawn, config.num_bins)
+            bins = play(policy, state.params, likely_key, batch, 1, most_probable)[0]
+            record = record_of(bins, drawn, rewards, spread, value, config.num_bins)
             updates, optimiser_state = optimiser.update(gradient, state.optimiser)
             return TableReinforceState(optax.apply_updates(state.params, updates), optimiser_state), record
 
@@ -112,16 +97,30 @@ def make_train(
             TableReinforceState(params, optimiser.init(params)),
             stream_key(key, Stream.DRAWS),
             config.iterations,
-            report,
+            callback,
         )
 
     return train
 
 
+Choose = Callable[[Key[Array, ""], Float[Array, "episodes bins"]], Int[Array, " episodes"]]
+"""A bin for each episode, from the policy's logits at its table."""
+
+
+def draw(key: Key[Array, ""], logits: Float[Array, "episodes bins"]) -> Int[Array, " episodes"]:
+    """A bin drawn from the policy."""
+    return sample(key, logits, 1)[0]
+
+
+def most_probable(_: Key[Array, ""], logits: Float[Array, "episodes bins"]) -> Int[Array, " episodes"]:
+    """The policy's most probable bin."""
+    return jnp.argmax(logits, -1).astype(jnp.int32)
+
+
 def play(
-    policy: TablePolicy, params: Params, key: Key[Array, ""], batch: Tokens, episodes: int
+    policy: TablePolicy, params: Params, key: Key[Array, ""], batch: Tokens, episodes: int, choose: Choose
 ) -> Int[Array, "episodes n"]:
-    """Fill empty tables with the keys in their order; each bin is drawn from the policy at the table so far.
+    """Fill empty tables with the keys in their order; each bin is chosen by the policy at the table so far.
 
     The first layer is kept up to date by one row a key, instead of a product with the whole table.
     """
@@ -132,7 +131,7 @@ def play(
         occupied, of_tables = carry
         of_key, draw_key = key_of
         logits: Array = policy.apply(params, of_key + of_tables, method="choose")  # type: ignore[assignment]
-        bins = sample(draw_key, logits, 1)[0]
+        bins = choose(draw_key, logits)
         episode = jnp.arange(episodes)
         new = ~occupied[episode, bins]
         return (occupied.at[episode, bins].set(True), of_tables + rows[bins] * new[:, None]), bins

@@ -8,7 +8,14 @@ import pytest
 from jaxhash.hashing.keys.tokens import tokenize
 from jaxhash.hashing.study import table_reinforce
 from jaxhash.hashing.study.networks import NetworkConfig, TablePolicy, alphabet_of
-from jaxhash.hashing.study.table_reinforce import TableReinforceConfig, expected_reward, play, tables_before
+from jaxhash.hashing.study.table_reinforce import (
+    TableReinforceConfig,
+    draw,
+    expected_reward,
+    most_probable,
+    play,
+    tables_before,
+)
 
 TOKENS = tokenize(["ab", "ba", "abc", "cab", "bca", "c"])
 BINS = 6
@@ -56,8 +63,8 @@ def test_a_table_kept_row_by_row_gives_the_logits_of_the_whole_table(trained):
 def test_collisions_fall(trained):
     _, history = trained
     chance = 6 * (5 / 6) ** 6
-    assert float(history.collisions[:5].mean()) > 0.7 * chance
-    assert float(history.collisions[-20:].mean()) < 0.3 * chance
+    assert float(history.drawn_collisions[:5].mean()) > 0.7 * chance
+    assert float(history.drawn_collisions[-20:].mean()) < 0.3 * chance
 
 
 def test_it_is_no_function(trained):
@@ -74,6 +81,16 @@ def test_it_is_no_function(trained):
 
 def test_episodes_played_from_one_key_are_the_same_again(trained):
     params, _ = trained
-    first, again = (np.asarray(play(POLICY, params, jax.random.key(4), TOKENS, 3)) for _ in range(2))
+    first, again = (np.asarray(play(POLICY, params, jax.random.key(4), TOKENS, 3, draw)) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     assert first.shape == (3, 6)
+
+
+def test_the_most_probable_bins_are_a_loop_of_argmaxes(trained):
+    params, history = trained
+    found = np.asarray(play(POLICY, params, jax.random.key(4), TOKENS, 1, most_probable))[0]
+    occupied = np.zeros((6, BINS), bool)
+    for key, chosen in enumerate(found):
+        assert chosen == np.argmax(POLICY.apply(params, TOKENS, jnp.asarray(occupied))[key])
+        occupied[:, chosen] = True
+    assert set(history.collisions.tolist()) <= set(range(6))

@@ -1,0 +1,341 @@
+"""Expected return: the policy gradient without sampling, for all keys of a fixed set at once.
+
+Keys draw their bins independently, so the expected number of occupied bins is the sum over bins b of
+1 - prod_i (1 - pi_i(b)): its gradient is what REINFORCE (`reinforce.py`) estimates, without noise. No bin is shown to
+a key, and none is drawn. The number is linear in each key's policy: for free policies and no more keys than bins every
+local maximum is a perfect hash, since a key in company gains by moving to an empty bin.
+
+Keys are taken in blocks: a step moves one block, and of the others only log P(they leave bin b empty) is kept, one
+number a bin. So memory is that of a block, and an iteration makes several steps.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int32, Key
+
+from jaxhash.hashing.keys.tokens import Tokens
+from jaxhash.hashing.study import table
+from jaxhash.hashing.study.loop import Callback, Record, check, iterate, record_of
+from jaxhash.hashing.study.networks import NetworkConfig, Params, output_layer, sample, take
+from jaxhash.hashing.study.schedule import check_batches, in_turn
+from jaxhash.hashing.study.whitened import Policy, folded, logits, sharp_deviation, whitened
+from jaxhash.runtime.streams import Stream, stream_key
+
+SMALLEST = 1e-30
+"""A probability below this counts as this one: far below what a float32 policy can tell from 0."""
+WARM_UP = 3
+"""Iterations in which the step size rises: Adam does not know the gradient's size yet."""
+SETTLING = 0.02
+"""Share of keys that expect company, below which the step size falls, with its square root."""
+LOWEST = 0.05
+"""Of the step size, what is left at the end."""
+
+Objective = Literal["occupied", "log_occupied"]
+
+
+@dataclass(frozen=True)
+class ExpectedReturnConfig:
+    """How a policy is trained by the expected return."""
+
+    num_bins: int = 1000
+    iterations: int = 100
+    """Passes over the keys."""
+    batch_size: int | None = None
+    """Keys placed in an iteration, the same groups one after the other (`schedule.in_turn`); None: all of them."""
+    blocks: int = 4
+    """Optimiser steps in an iteration, each for one block of the keys. Memory falls with it."""
+    objective: Objective = "log_occupied"
+    """The mean over bins of P(the bin is occupied), or of its logarithm: the last empty bins then count most."""
+    entropy: float | None = None
+    """Weight of the policy's mean entropy (nats) in what is maximised: settled keys stay able to move. None:
+    `mild_entropy(num_bins)`."""
+    decay: float = 18.0
+    """Weight decay, as a multiple of the entropy's weight: a bin whose keys are sure of it and gain nothing lets go of
+    them. Networks of few units, 60 for 40 keys, want half of it: with more, some seeds end at the uniform policy."""
+    deviation: float | None = None
+    """Standard deviation of each bin's logits over the keys at the start; None: `whitened.sharp_deviation`."""
+    learning_rate: float = 2e-2
+    """Adam's step size for the output layer."""
+    hidden_rate: float = 0.0
+    """Step size of the hidden layers, as a share of `learning_rate`. 0 leaves them as drawn: a step of theirs moves all
+    keys at once."""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+
+    def __post_init__(self) -> None:
+        check(self.num_bins >= 1, "num_bins", self.num_bins, "1 or more")
+        check(self.iterations >= 1, "iterations", self.iterations, "1 or more")
+        check(self.blocks >= 1, "blocks", self.blocks, "1 or more")
+        check(self.entropy is None or self.entropy >= 0, "entropy", self.entropy, "0 or more, or None")
+        check(self.decay >= 0, "decay", self.decay, "0 or more")
+        check(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
+        check(self.hidden_rate >= 0, "hidden_rate", self.hidden_rate, "0 or more")
+        check(self.deviation is None or self.deviation > 0, "deviation", self.deviation, "more than 0, or None")
+
+
+class ExpectedReturnState(NamedTuple):
+    """The policy that was learned."""
+
+    params: Params
+    """Of the network (`networks.make_network`)."""
+
+
+class Training(NamedTuple):
+    """A policy in training, and Adam's state."""
+
+    policy: Policy
+    optimiser: optax.OptState
+
+
+class Blocks(NamedTuple):
+    """Keys in blocks of equal size, the last one filled up."""
+
+    tokens: Tokens
+    """[blocks, size, ...]."""
+    present: Bool[Array, "blocks size"]
+    """False: only there to fill the block."""
+
+
+class Survey(NamedTuple):
+    """What is seen of a block's keys; of all blocks with a leading axis."""
+
+    log_empty: Float[Array, " bins"]
+    """log P(no key of the block draws the bin)."""
+    bins: Int32[Array, " size"]
+    """The most probable ones."""
+    drawn: Int32[Array, " size"]
+    spread: Float[Array, " size"]
+    """Entropy of each key's policy, nats."""
+
+
+class Aim(NamedTuple):
+    """What is maximised: the objective, and the policy's mean entropy times a weight."""
+
+    objective: Objective
+    entropy: float
+
+
+class Company(NamedTuple):
+    """Of the keys that are not in a block."""
+
+    log_empty: Float[Array, " bins"]
+    """log P(none of them draws the bin)."""
+    num_keys: int
+    """Keys in all, with those of the block."""
+
+
+def make_train(
+    config: ExpectedReturnConfig, callback: Callback | None = None
+) -> Callable[[Key[Array, ""], Tokens], tuple[ExpectedReturnState, Record]]:
+    """The learner: train(key, tokens) -> (state, history), pure, to be jitted and vmapped over keys.
+
+    Raises:
+        ValueError: by `train`, if the keys cannot be cut into such batches.
+
+    Cost: 6 * parameters * keys FLOPs an iteration; 8 where the hidden layers learn. Memory: about ten arrays of float32
+    [keys of a block, bins].
+    """
+    aim = Aim(config.objective, mild_entropy(config.num_bins) if config.entropy is None else config.entropy)
+    # AdamW, without its step size, which falls while the policy settles (`step_size`).
+    optimiser = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(config.decay * aim.entropy))
+    deviation = sharp_deviation(config.num_bins) if config.deviation is None else config.deviation
+
+    def train(key: Key[Array, ""], tokens: Tokens) -> tuple[ExpectedReturnState, Record]:
+        num_keys = tokens.characters.shape[0]
+        size = config.batch_size or num_keys
+        check_batches("in_turn", num_keys, size)
+
+        def iteration(state: Training, draw_key: Array, number: Array) -> tuple[Training, Record]:
+            batch = take(tokens, in_turn(draw_key, number, num_keys, size)) if size < num_keys else tokens
+            blocks = in_blocks(batch, config.blocks)
+
+            def look(block: tuple[Array, Blocks]) -> Survey:
+                return survey(logits(config.network, state.policy, block[1].tokens), block[1].present, block[0])
+
+            seen = jax.lax.map(look, (jax.random.split(draw_key, config.blocks), blocks))
+            rate = config.learning_rate * step_size(number, seen.log_empty.sum(0), size)
+
+            def move(carry: tuple[Training, Array], which: Array) -> tuple[Any, None]:
+                state, log_empty = carry
+                others = jnp.where((jnp.arange(config.blocks) == which)[:, None], 0.0, log_empty).sum(0)
+                block = jax.tree.map(lambda leaf: leaf[which], blocks)
+                state, mine = improve(config, aim, optimiser, state, block, Company(others, size), rate)
+                return (state, log_empty.at[which].set(mine)), None
+
+            (state, _), _ = jax.lax.scan(move, (state, seen.log_empty), jnp.arange(config.blocks))
+            return state, record(aim, seen, size)
+
+        policy = whitened(config.network, config.num_bins, stream_key(key, Stream.INIT), tokens, deviation)
+        training = Training(policy, optimiser.init(policy.params))
+        training, history = iterate(iteration, training, stream_key(key, Stream.DRAWS), config.iterations, callback)
+        return ExpectedReturnState(folded(training.policy)), history
+
+    return train
+
+
+def mild_entropy(num_bins: int) -> float:
+    """The entropy's weight by default: 2/3 of the weight at which a uniform policy is as good as a perfect hash.
+
+    For as many keys as bins a uniform policy leaves a bin empty with probability 1/e, which costs -log(1 - 1/e), and
+    has an entropy of log(bins); a perfect hash has neither.
+    """
+    return 2 / 3 * -math.log(1 - math.exp(-1)) / math.log(max(num_bins, 2))
+
+
+def step_size(iteration: Array, log_empty: Float[Array, " bins"], num_keys: int) -> Float[Array, ""]:
+    """Of the learning rate, what is used: it rises at first, and falls as fewer keys expect company."""
+    in_company = 1 + jnp.expm1(log_empty).sum() / num_keys
+    rise = jnp.minimum((iteration + 0.5) / WARM_UP, 1.0)
+    return rise * jnp.clip(jnp.sqrt(jnp.maximum(in_company, 0.0) / SETTLING), LOWEST, 1.0)
+
+
+def improve(
+    config: ExpectedReturnConfig,
+    aim: Aim,
+    optimiser: optax.GradientTransformation,
+    state: Training,
+    block: Blocks,
+    company: Company,
+    rate: Float[Array, ""],
+) -> tuple[Training, Float[Array, " bins"]]:
+    """A step for one block of keys; and log P(no key of the block draws the bin), as it was before."""
+    policy = state.policy
+
+    def of(params: Params) -> Array:
+        name, output = output_layer(params)
+        fixed = {"params": jax.lax.stop_gradient(params["params"]) | {name: output}}
+        return logits(config.network, policy._replace(params=params if config.hidden_rate else fixed), block.tokens)
+
+    found, back = jax.vjp(of, policy.params)
+    ascent = ascend(found, aim, company, block.present)
+    (descent,) = back(-ascent.gradient)
+    directions, optimiser_state = optimiser.update(descent, state.optimiser, policy.params)
+    name, output = output_layer(directions)
+    updates = jax.tree.map(lambda direction: -rate * config.hidden_rate * direction, directions["params"])
+    updates[name] = jax.tree.map(lambda direction: -rate * direction, output)
+    params = optax.apply_updates(policy.params, {"params": updates})
+    return Training(policy._replace(params=params), optimiser_state), ascent.log_empty
+
+
+def in_blocks(tokens: Tokens, blocks: int) -> Blocks:
+    """Keys cut into so many blocks."""
+    num_keys = tokens.characters.shape[0]
+    size = -(-num_keys // blocks)
+    index = jnp.arange(blocks * size)
+    cut = jax.tree.map(lambda leaf: leaf.reshape(blocks, size, *leaf.shape[1:]), take(tokens, index % num_keys))
+    return Blocks(cut, (index < num_keys).reshape(blocks, size))
+
+
+def survey(logits: Float[Array, "n bins"], present: Bool[Array, " n"], key: Key[Array, ""]) -> Survey:
+    """What is seen of a block."""
+    choice = choose(logits)
+    log_empty = jnp.where(present[:, None], choice.log_elsewhere, 0.0).sum(0)
+    return Survey(log_empty, jnp.argmax(logits, 1).astype(jnp.int32), sample(key, logits, 1)[0], choice.spread)
+
+
+def record(aim: Aim, seen: Survey, num_keys: int) -> Record:
+    """The record of an iteration, from what is seen of all blocks."""
+    bins, drawn, spread = (leaf.reshape(-1)[:num_keys] for leaf in seen[1:])
+    log_empty = seen.log_empty.sum(0)
+    found = reached(log_empty, aim.objective) + aim.entropy * spread.mean()
+    rewards = table.rewards(drawn, log_empty.size)
+    return record_of(bins, drawn[None], rewards[None], spread.mean(), -found, log_empty.size)
+
+
+def expected_occupied(logits: Float[Array, "n bins"]) -> Float[Array, ""]:
+    """Expected number of occupied bins when each key draws its bin from softmax of its logits; exact.
+
+    >>> float(expected_occupied(jnp.zeros((2, 2))))  # both in one bin, or in two: as likely
+    1.5
+    """
+    return logits.shape[1] * value(logits, Aim("occupied", 0.0))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def value(logits: Float[Array, "n bins"], aim: Aim) -> Float[Array, ""]:
+    """What is maximised, for all keys at once.
+
+    Exact where a key is all but sure of its bin: 1 - pi is summed from the other bins, not taken from 1.
+    """
+    return _forward(logits, aim)[0]
+
+
+def _forward(logits: Array, aim: Aim) -> tuple[Array, Array]:
+    n, bins = logits.shape
+    ascent = ascend(logits, aim, Company(jnp.zeros(bins), n), jnp.ones(n, bool))
+    return reached(ascent.log_empty, aim.objective) + aim.entropy * choose(logits).spread.mean(), ascent.gradient
+
+
+def _backward(aim: Aim, gradient: Array, cotangent: Array) -> tuple[Array]:
+    return (cotangent * gradient,)
+
+
+value.defvjp(_forward, _backward)
+
+
+class Choice(NamedTuple):
+    """What is needed of the policies of some keys."""
+
+    p: Float[Array, "n bins"]
+    log_p: Float[Array, "n bins"]
+    elsewhere: Float[Array, "n bins"]
+    """1 - p, summed from the other bins."""
+    log_elsewhere: Float[Array, "n bins"]
+    spread: Float[Array, " n"]
+    """Entropy, nats."""
+
+
+def choose(logits: Float[Array, "n bins"]) -> Choice:
+    """Probabilities and their complements, neither rounded away."""
+    shifted = logits - logits.max(1, keepdims=True)
+    weights = jnp.exp(shifted)
+    total = weights.sum(1, keepdims=True)
+    # Of the most probable bin total - weight would be rounded to 0 too early.
+    first = shifted == 0
+    others = jnp.where(first, 0.0, weights).sum(1, keepdims=True) + first.sum(1, keepdims=True) - 1
+    elsewhere = jnp.maximum(jnp.where(first, others, total - weights) / total, SMALLEST)
+    p, log_p = weights / total, shifted - jnp.log(total)
+    # The logarithm of 1 - p rounds a small p away.
+    log_elsewhere = jnp.where(p < 0.5, jnp.log1p(-p), jnp.log(elsewhere))
+    return Choice(p, log_p, elsewhere, log_elsewhere, -(p * log_p).sum(1))
+
+
+def occupied(log_empty: Float[Array, " bins"]) -> Float[Array, " bins"]:
+    """P(a key draws the bin)."""
+    return jnp.maximum(-jnp.expm1(log_empty), SMALLEST)
+
+
+def reached(log_empty: Float[Array, " bins"], objective: Objective) -> Float[Array, ""]:
+    """The objective, but for the entropy."""
+    probabilities = occupied(log_empty)
+    return (probabilities if objective == "occupied" else jnp.log(probabilities)).mean()
+
+
+class Ascent(NamedTuple):
+    """The gradient for a block of keys."""
+
+    gradient: Float[Array, "n bins"]
+    """Of the value of all keys, by the block's logits."""
+    log_empty: Float[Array, " bins"]
+    """log P(no key of the block draws the bin)."""
+
+
+def ascend(logits: Float[Array, "n bins"], aim: Aim, company: Company, present: Bool[Array, " n"]) -> Ascent:
+    """The gradient of the value of all keys by the logits of some."""
+    p, log_p, elsewhere, log_elsewhere, spread = choose(logits)
+    there = present[:, None]
+    mine = jnp.where(there, log_elsewhere, 0.0).sum(0)
+    log_empty = company.log_empty + mine
+    # d value / d pi_i(b) = P(no other key draws b) / bins, over P(b is occupied) if the logarithm counts.
+    by_probability = jnp.exp(log_empty) / elsewhere / logits.shape[1]
+    if aim.objective == "log_occupied":
+        by_probability = by_probability / occupied(log_empty)
+    by_logit = p * (by_probability - (p * by_probability).sum(1, keepdims=True))
+    of_entropy = -p * (log_p + spread[:, None]) / company.num_keys
+    return Ascent(jnp.where(there, by_logit + aim.entropy * of_entropy, 0.0), mine)

@@ -1,0 +1,149 @@
+"""The expected return against the sum over all draws, against REINFORCE's mean gradient, and trained to the end."""
+
+import decimal
+import math
+from decimal import Decimal
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxhash.hashing.keys.tokens import tokenize
+from jaxhash.hashing.keys.words import load_keys
+from jaxhash.hashing.study import expected_return, reinforce
+from jaxhash.hashing.study.expected_return import Aim, ExpectedReturnConfig, expected_occupied, value
+from jaxhash.hashing.study.networks import NetworkConfig, alphabet_of, make_network
+from jaxhash.hashing.study.reinforce import Tuning
+
+WORDS = tokenize(load_keys("english")[:40])
+NETWORK = NetworkConfig((60, 60), alphabet=alphabet_of(WORDS))
+
+
+def policy(logits):
+    weights = np.exp(np.asarray(logits, np.float64) - np.max(logits, 1, keepdims=True))
+    return weights / weights.sum(1, keepdims=True)
+
+
+def enumerated(logits):
+    """Mean occupied bins over all draws, and its gradient by the log-derivative of each draw; float64."""
+    p = policy(logits)
+    n, bins = p.shape
+    mean, gradient = 0.0, np.zeros_like(p)
+    for draw in product(range(bins), repeat=n):
+        probability = np.prod(p[np.arange(n), draw])
+        mean += probability * len(set(draw))
+        gradient += probability * len(set(draw)) * (np.eye(bins)[list(draw)] - p)
+    return mean, gradient
+
+
+@pytest.mark.parametrize(("n", "bins", "spread"), [(4, 4, 1.0), (5, 3, 3.0), (3, 5, 0.0), (1, 2, 1.0), (3, 1, 1.0)])
+def test_it_is_the_mean_over_all_draws(n, bins, spread):
+    logits = np.random.default_rng(n).normal(0, spread, (n, bins)).astype(np.float32)
+    mean, gradient = enumerated(logits)
+    found, slope = jax.value_and_grad(expected_occupied)(jnp.asarray(logits))
+    np.testing.assert_allclose(found, mean, rtol=1e-6)
+    np.testing.assert_allclose(slope, gradient, atol=2e-6)
+
+
+def formula(logits, objective, entropy):
+    """The value, in 60 digits: some probabilities here are 1e-30, and some 1 less that."""
+    with decimal.localcontext() as context:
+        context.prec = 60
+        p = []
+        for row in logits:
+            weights = [(z - max(row)).exp() for z in row]
+            p.append([w / sum(weights) for w in weights])
+        bins = range(len(p[0]))
+        occupied = [1 - math.prod(sum(row[c] for c in bins if c != b) for row in p) for b in bins]
+        reached = sum(occupied) if objective == "occupied" else sum(o.ln() for o in occupied)
+        spread = -sum(q * q.ln() for row in p for q in row)
+        return reached / len(bins) + Decimal(entropy) * spread / len(p)
+
+
+@pytest.mark.parametrize("objective", ["occupied", "log_occupied"])
+@pytest.mark.parametrize("sharp", [1.0, 30.0])
+def test_value_and_gradient_are_the_formula_in_60_digits(objective, sharp):
+    logits = np.random.default_rng(1).normal(0, sharp, (5, 4)).astype(np.float32)
+    found, slope = jax.value_and_grad(lambda z: value(z, Aim(objective, 0.25)))(jnp.asarray(logits))
+    exact = [[Decimal(float(z)) for z in row] for row in logits]
+    np.testing.assert_allclose(found, float(formula(exact, objective, 0.25)), rtol=1e-5)
+    step = Decimal("1e-20")
+    for i, b in np.ndindex(logits.shape):
+        above, below = ([row[:] for row in exact] for _ in range(2))
+        above[i][b] += step
+        below[i][b] -= step
+        difference = (formula(above, objective, 0.25) - formula(below, objective, 0.25)) / (2 * step)
+        np.testing.assert_allclose(slope[i, b], float(difference), rtol=1e-4, atol=1e-7)
+
+
+def test_settled_keys_have_a_gradient_that_is_a_number():
+    logits = jnp.array([[200.0, 0.0, 0.0], [200.0, 0.0, 0.0], [0.0, 200.0, 0.0]])
+    for objective in ("occupied", "log_occupied"):
+        found, slope = jax.value_and_grad(lambda z, objective=objective: value(z, Aim(objective, 0.1)))(logits)
+        assert np.isfinite(found)
+        assert np.isfinite(slope).all()
+
+
+def test_its_gradient_is_the_mean_of_reinforces():
+    logits = jnp.asarray(np.random.default_rng(2).normal(0, 1, (6, 5)), jnp.float32)
+
+    def loss(logits, key):
+        bins = jax.random.categorical(key, logits, shape=(1, 6))
+        credit = reinforce.advantage(bins, 5, "difference", Tuning())
+        return reinforce.policy_gradient_loss(logits, bins, credit)
+
+    keys = jax.random.split(jax.random.key(0), 40_000)
+    each = np.asarray(jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(logits, keys))
+    # The return is 20 * occupied bins - 10 * keys, and the loss a mean over keys.
+    expected = -20 / 6 * np.asarray(jax.grad(expected_occupied)(logits))
+    error = each.std(0) / np.sqrt(len(keys))
+    assert (np.abs(each.mean(0) - expected) <= 5 * error).all()
+    assert np.abs(expected).max() > 20 * error.max()
+
+
+@pytest.mark.parametrize("objective", ["occupied", "log_occupied"])
+def test_the_gradient_of_all_keys_is_that_of_its_blocks(objective):
+    logits = jnp.asarray(np.random.default_rng(3).normal(0, 2, (7, 6)), jnp.float32)
+    aim = Aim(objective, 0.1)
+    whole = jax.grad(lambda z: value(z, aim))(logits)
+    # Three blocks of three keys; the last two of them only fill the block.
+    padded = jnp.concatenate([logits, logits[:2]]).reshape(3, 3, 6)
+    present = jnp.arange(9).reshape(3, 3) < 7
+    alone = jax.vmap(expected_return.survey)(padded, present, jax.random.split(jax.random.key(0), 3)).log_empty
+    found = [
+        expected_return.ascend(padded[i], aim, expected_return.Company(alone.sum(0) - alone[i], 7), present[i]).gradient
+        for i in range(3)
+    ]
+    np.testing.assert_allclose(jnp.concatenate(found)[:7], whole, rtol=1e-4, atol=1e-6)
+    assert (np.asarray(found[2][1:]) == 0).all()
+
+
+def test_words_get_a_perfect_hash_on_every_seed():
+    config = ExpectedReturnConfig(num_bins=40, iterations=100, decay=9.0, network=NETWORK)
+    train = jax.jit(jax.vmap(expected_return.make_train(config), (0, None)))
+    state, history = train(jax.random.split(jax.random.key(0), 3), WORDS)
+    assert (history.collisions[:, -1] == 0).all()
+    assert (history.collisions[:, 0] > 8).all()
+    for seed in range(3):
+        logits = make_network(NETWORK, 40).apply(jax.tree.map(lambda a, seed=seed: a[seed], state.params), WORDS)
+        assert len(set(np.argmax(logits, 1).tolist())) == 40
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"num_bins": 0}, "num_bins=0 is not valid"),
+        ({"iterations": 0}, "iterations=0 is not valid"),
+        ({"entropy": -0.1}, "entropy=-0.1 is not valid"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0 is not valid"),
+        ({"deviation": -1.0}, "deviation=-1.0 is not valid"),
+        ({"blocks": 0}, "blocks=0 is not valid"),
+        ({"decay": -1.0}, "decay=-1.0 is not valid"),
+        ({"hidden_rate": -1.0}, "hidden_rate=-1.0 is not valid"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        ExpectedReturnConfig(**wrong)
