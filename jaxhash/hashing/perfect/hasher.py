@@ -26,7 +26,7 @@ from jaxhash.hashing.perfect.methods import METHODS, Policy
 from jaxhash.storage import checkpoint
 from jaxhash.storage.checkpoint import CheckpointError
 
-FORMAT = 1
+FORMAT = 2
 """Raised whenever the same arrays come to mean another function."""
 KIND = "jaxhash hasher"
 MAX_BINS = 2**31 - 1

@@ -1,12 +1,10 @@
 """Seeds method: one function for all keys, and a few 16-bit seeds a bucket that are found by search.
 
-The function is a layer of binary neurons. Its inputs are 31 signs, mixed from a key's fingerprint and a seed; each of
-its 6 outputs is the majority of the inputs under weights of -1 and 1, which is a population count. The weights are the
-same everywhere and never change: nothing is trained, seeds are tried in turn. A bucket's first seed, its split, sends
-equally many keys to each of the bucket's leaves; the seed of a leaf gives each of the leaf's keys a slot of its own.
-One of s keys is found after s^s / s! trials on average: 7,100 for 11. Where the seeds of a leaf are used up (1 in
-10,000 leaves of 11), the bucket goes on to its next split. Compiled perfect hashes are built so (Groot Koerkamp 2025,
-"PtrHash"; Esposito, Mueller Graf, Vigna 2020, "RecSplit").
+The function mixes a key's fingerprint and a seed. There is no network, and nothing is trained: seeds are tried in turn.
+A bucket's first seed, its split, sends equally many keys to each of the bucket's leaves; the seed of a leaf gives each
+of the leaf's keys a slot of its own. One of s keys is found after s^s / s! trials on average: 7,100 for 11. Where the
+seeds of a leaf are used up (1 in 10,000 leaves of 11), the bucket goes on to its next split. Compiled perfect hashes
+are built so (Groot Koerkamp 2025, "PtrHash"; Esposito, Mueller Graf, Vigna 2020, "RecSplit").
 
 Only integers are used, and the first seed that serves is taken: the result is the same on every device.
 """
@@ -26,18 +24,15 @@ from jaxhash.hashing.perfect import buckets
 from jaxhash.hashing.perfect.buckets import Buckets, Index, cut, find, index, read
 from jaxhash.hashing.perfect.workers import Learned, Learner, Room, Task, at_once, check_ranges, solve, take
 
-INPUTS = 31
-"""An odd number: a majority is never even."""
-OUTPUTS = 6
+CODE_BITS = 16
+"""Of what a key's place in its bucket or leaf is made: enough that no place is more probable than another."""
+MAX_LEAVES = 6
 SEED_BITS = 16
 LIMIT = 2**SEED_BITS
 AT_ONCE_ON_CPU = 2**10
 TRIALS_BETWEEN_REFILLS = 32
 """Seeds tried before groups that are done make room for others."""
 _BITS_OF_A_COUNT = 5
-# Rows of a Hadamard matrix, bit i of row j the parity of i & j: any two differ in half of their weights, so that
-# outputs are as good as independent.
-_WEIGHTS = tuple(sum((i & row).bit_count() % 2 << i for i in range(INPUTS)) for row in (1, 2, 4, 8, 16, 31))
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class SeedsConfig:
     """Leaves of a bucket, 1 to 6. Each more makes the search for a bucket's split 4 to 9 times as long."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, keys_per_leaf=(1, 11), leaves=(1, 6))
+        check_ranges(self, keys_per_leaf=(1, 11), leaves=(1, MAX_LEAVES))
 
     @property
     def keys_per_bucket(self) -> int:
@@ -179,7 +174,7 @@ def check(policy: Seeds, num_keys: int, num_slots: int) -> None:
     splits, seeds = np.asarray(policy.splits), np.asarray(policy.seeds)
     if not splits.dtype == seeds.dtype == np.uint16 or splits.shape != np.shape(policy.sizes):
         raise ValueError(f"splits {splits.dtype}{splits.shape} and seeds {seeds.dtype}")
-    if seeds.ndim != 2 or seeds.shape[0] != len(splits) or not 1 <= seeds.shape[1] <= 2**OUTPUTS:
+    if seeds.ndim != 2 or seeds.shape[0] != len(splits) or not 1 <= seeds.shape[1] <= MAX_LEAVES:
         raise ValueError(f"seeds {seeds.shape} of {len(splits):,} buckets")
 
 
@@ -193,7 +188,7 @@ def lookup(policy: Seeds, num_slots: int) -> SeedsLookup:
 
 
 def slots(tables: SeedsLookup, prints: UInt32[Array, "n 2"]) -> Int32[Array, " n"]:
-    """The slot of each fingerprint. Cost a key: that of `find`, 6 reads, and twice 45 operations of the function."""
+    """The slot of each fingerprint. Cost a key: that of `find`, 6 reads, and twice 12 operations of the function."""
     first, second = jnp.asarray(prints)[:, 0], jnp.asarray(prints)[:, 1]
     leaves = tables.num_leaves
     bucket = find(tables.index, first)
@@ -209,28 +204,20 @@ def slots(tables: SeedsLookup, prints: UInt32[Array, "n 2"]) -> Int32[Array, " n
 
 def leaf_of(first: Array, second: Array, split: Array, leaves: int) -> Int32[Array, "*shape"]:
     """The leaf that a bucket's split sends a key to."""
-    return code(first, second, split.astype(jnp.uint32)) * leaves >> OUTPUTS
+    return code(first, second, split.astype(jnp.uint32)) * leaves >> CODE_BITS
 
 
 def rank_of(first: Array, second: Array, seed: Array, room: Array) -> Int32[Array, "*shape"]:
     """A key's rank in its leaf, 0 ... room - 1, under the leaf's seed."""
-    return code(first, second, seed.astype(jnp.uint32) + jnp.uint32(2**SEED_BITS)) * room >> OUTPUTS
+    return code(first, second, seed.astype(jnp.uint32) + jnp.uint32(2**SEED_BITS)) * room >> CODE_BITS
 
 
 def code(
     first: UInt32[Array, "*shape"], second: UInt32[Array, "*shape"], seed: UInt32[Array, "*#shape"]
 ) -> Int32[Array, "*shape"]:
-    """The function: a fingerprint and a seed -> 6 bits, the first output counts most.
-
-    Two fingerprints have the same inputs under one seed in 2^31 at most, on average.
-    """
+    """The function: a fingerprint and a seed -> 16 bits, as good as drawn at random."""
     turn = mix((seed + 1) * jnp.uint32(0x9E3779B9)) | jnp.uint32(1)
-    inputs = mix(first * turn + second) & jnp.uint32(2**INPUTS - 1)
-    found = jnp.zeros(inputs.shape, jnp.int32)
-    for weights in _WEIGHTS:
-        ones = jax.lax.population_count(inputs ^ jnp.uint32(weights))
-        found = found * 2 + (ones > INPUTS // 2)
-    return found
+    return (mix(first * turn + second) >> (32 - CODE_BITS)).astype(jnp.int32)
 
 
 def leaf_rooms(size: Array, leaf: Array, leaves: int) -> tuple[Int32[Array, "*#shape"], Int32[Array, "*#shape"]]:
