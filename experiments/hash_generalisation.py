@@ -7,7 +7,7 @@ tested (Student's paired t-test). Beside it stand the evenness over bins (chi-sq
 flipped bit of a word changes its bin).
 
     characters   the study's network: reads one-hot characters, 2 x 300 hidden; a policy gradient (expected_return.py)
-    prototypes   one network over a fingerprint of the word, small integers (prototypes.py)
+    network      the same network over a fingerprint of the word, in small integers (network.py)
     sharded      a tiny policy for every 32 words, over the fingerprint (sharded.py)
     python       Python's hash itself under one salt: what the tests say of a function that is as good as chance
 
@@ -18,7 +18,7 @@ letter: 61 % of the flipped bits change the bin, and nearly all of the others' d
 
     python -m experiments.hash_generalisation
     python -m experiments.hash_generalisation --keys dwyl --words 10000 --draws 5 --repeats 2 \
-        --methods prototypes sharded python
+        --methods network sharded python
 """
 
 from collections.abc import Callable, Sequence
@@ -59,8 +59,8 @@ from jaxhash.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE
 from jaxhash.terminal.command import command, in_background
 from jaxhash.terminal.files import save
 
-Method = Literal["characters", "prototypes", "sharded", "python"]
-STYLES = {"characters": (ORANGE, "s"), "prototypes": (GREEN, "^"), "sharded": (BLUE, "o"), "python": (PURPLE, "D")}
+Method = Literal["characters", "network", "sharded", "python"]
+STYLES = {"characters": (ORANGE, "s"), "network": (GREEN, "^"), "sharded": (BLUE, "o"), "python": (PURPLE, "D")}
 AVALANCHE_KEYS = 1000
 """Unseen words whose bits are flipped."""
 AVALANCHE_BYTES = 6
@@ -73,7 +73,7 @@ BATCH = 2048
 class Config:
     """Collisions of unseen words under trained functions, beside Python's hash."""
 
-    methods: tuple[Method, ...] = ("characters", "prototypes", "sharded", "python")
+    methods: tuple[Method, ...] = ("characters", "network", "sharded", "python")
     """Functions to look at."""
     keys: str = "english"
     """english, dwyl (the study's dictionary), or a file of one key a line."""
@@ -131,7 +131,7 @@ def by_characters(config: Config, longest: int, letters: tuple[int, ...]) -> Cal
     return trained
 
 
-def by_fit(method: Literal["prototypes", "sharded"], config: Config) -> Callable[[list[bytes], int], HashFunction]:
+def by_fit(method: Literal["network", "sharded"], config: Config) -> Callable[[list[bytes], int], HashFunction]:
     """The perfect-hash learner, or the best it found."""
 
     def trained(words: list[bytes], seed: int) -> HashFunction:

@@ -1,8 +1,8 @@
 """How small a perfect hash can be: bits per key against the time to find it and the time to read it.
 
-A ladder from the float network of "Neural Hash Functions" (A. Museth, CS285) down: float32 and 8-bit weights, then one
-function for all keys with a 16-bit seed for every few of them, found by search. Compiled perfect
-hashes stand beside: PtrHash takes 2.1 to 3.0 bits (R. Groot Koerkamp 2025; 300 million keys, 6 threads, his machine).
+A ladder from the float network of "Neural Hash Functions" (A. Museth, CS285) down: float32, integers of few bits, then
+one function for all keys with a 16-bit seed for every few of them, found by search. Compiled perfect hashes stand
+beside: PtrHash takes 2.1 to 3.0 bits (R. Groot Koerkamp 2025; 300 million keys, 6 threads, his machine).
 The least possible is 1.44 bits a key.
 
     python -m experiments.hash_ladder                              # the study's dictionary; some minutes on 2 cores
@@ -39,8 +39,8 @@ from jaxhash.terminal.files import save
 FLOAT_WORDS = 1000
 """Keys of the float network, which costs keys x bins."""
 FLOAT_ITERATIONS = 40
-PROTOTYPE_WORDS = 10_000
-"""Keys of the prototypes at most."""
+NETWORK_WORDS = 1000
+"""Keys of the network in integers at most."""
 ROUNDS = 7
 """Timings of a function, turn by turn; the median counts."""
 
@@ -61,7 +61,7 @@ def _seeds(keys_per_leaf: int, leaves: int) -> FitConfig:
 
 _ALL = 2**31
 RUNGS = (
-    Rung("one network, 8-bit", FitConfig(method="prototypes"), PROTOTYPE_WORDS, "s", style.GREY),
+    Rung("one network, integers", FitConfig(method="network"), NETWORK_WORDS, "s", style.GREY),
     Rung("buckets of 32, 8-bit", FitConfig(), _ALL, "o", style.ORANGE),
     *(
         Rung(f"seeds, leaves of {keys}, {leaves} a bucket", _seeds(keys, leaves), _ALL, marker, style.BLUE)

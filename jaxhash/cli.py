@@ -32,7 +32,7 @@ from jaxhash.hashing.keys.source import KeyFile, spooled
 from jaxhash.hashing.perfect import export, hasher, resume
 from jaxhash.hashing.perfect import fitting as perfect
 from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect
-from jaxhash.hashing.perfect.prototypes import PrototypesConfig
+from jaxhash.hashing.perfect.network import NetworkMethodConfig
 from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.hashing.perfect.sharded import ShardedConfig
 from jaxhash.runtime import memory
@@ -44,7 +44,7 @@ from jaxhash.terminal.progress import Lines, share_bar
 OK, NOT_PERFECT = 0, 3
 STDIN = "-"
 OUT_OF_MEMORY = (
-    "Give fewer keys, another --method, or fewer --prototypes.hidden units; JAX_PLATFORMS=cpu uses the host's memory"
+    "Give fewer keys, another --method, or fewer --network.hidden units; JAX_PLATFORMS=cpu uses the host's memory"
 )
 UNFINISHED = ".unfinished"
 """At the end of the name of the folder where what a fit has learned is saved until it is done."""
@@ -75,10 +75,10 @@ class Fit(_Compiles):
     bins: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Bins. By default as many as keys: a minimal perfect hash. With more it stays perfect; with fewer, all bins are
     filled and no two differ by more than one key."""
-    method: Literal["sharded", "seeds", "prototypes"] = "sharded"
+    method: Literal["sharded", "seeds", "network"] = "sharded"
     """sharded: a tiny policy for every 32 keys, trained side by side; seconds for a dictionary. seeds: 16-bit seeds
-    found by search, nothing is trained; the smallest, 2.5 to 4 bits a key. prototypes: the study's network with two
-    hidden layers and a logit a bin, for some ten thousand keys; its cost grows with keys x bins."""
+    found by search, nothing is trained; the smallest, 2.5 to 4 bits a key. network: the study's network for all keys,
+    trained by the policy gradient: 1,000 keys take seconds, 10,000 minutes."""
     seed: int = 0
     """Another seed gives another function of the same keys."""
     drop_duplicates: bool = False
@@ -87,7 +87,7 @@ class Fit(_Compiles):
     """Devices that learn: auto all of this process, none the first, a number that many. The function is the same."""
     sharded: ShardedConfig = field(default_factory=ShardedConfig)
     seeds: SeedsConfig = field(default_factory=SeedsConfig)
-    prototypes: PrototypesConfig = field(default_factory=PrototypesConfig)
+    network: NetworkMethodConfig = field(default_factory=NetworkMethodConfig)
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _fit(chosen: Fit) -> int:
     there = next(folder for folder in chosen.out.absolute().parents if folder.exists())
     if not os.access(there, os.W_OK):
         raise PermissionError(f"{there} cannot be written to; give another folder as --out")
-    config = FitConfig(chosen.bins, chosen.method, chosen.seed, chosen.sharded, chosen.seeds, chosen.prototypes)
+    config = FitConfig(chosen.bins, chosen.method, chosen.seed, chosen.sharded, chosen.seeds, chosen.network)
     began = time.monotonic()
     with (
         interruptible(None, CONSOLE, kept=lambda: _what_was_saved(chosen.out), step="the step under way") as stop,

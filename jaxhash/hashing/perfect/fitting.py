@@ -22,7 +22,7 @@ from jaxhash.hashing.keys.tokens import listed_keys
 from jaxhash.hashing.perfect import resume
 from jaxhash.hashing.perfect.hasher import MAX_BINS, Hasher
 from jaxhash.hashing.perfect.methods import METHODS, Policy
-from jaxhash.hashing.perfect.prototypes import PrototypesConfig
+from jaxhash.hashing.perfect.network import NetworkMethodConfig
 from jaxhash.hashing.perfect.resume import Unfinished
 from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.hashing.perfect.separation import Separation, separate
@@ -44,15 +44,16 @@ class FitConfig:
 
     num_bins: int | None = None
     """Bins; by default as many as there are keys (1 if there is none), a minimal perfect hash."""
-    method: Literal["sharded", "seeds", "prototypes"] = "sharded"
+    method: Literal["sharded", "seeds", "network"] = "sharded"
     """`sharded`: a tiny policy for every 32 keys, all trained side by side; for any number of keys. `seeds`: 16-bit
-    seeds found by search, nothing is trained; the smallest, for any number of keys. `prototypes`: the study's network
-    with two hidden layers and a logit for every bin; cost grows with keys x bins."""
+    seeds found by search, nothing is trained; the smallest, for any number of keys. `network`: the study's network
+    with two hidden layers and a logit for every key, trained by the policy gradient; its cost grows with the square of
+    the keys, 10,000 take minutes."""
     seed: int = 0
     """Another seed gives another function of the same key set."""
     sharded: ShardedConfig = field(default_factory=ShardedConfig)
     seeds: SeedsConfig = field(default_factory=SeedsConfig)
-    prototypes: PrototypesConfig = field(default_factory=PrototypesConfig)
+    network: NetworkMethodConfig = field(default_factory=NetworkMethodConfig)
 
     def __post_init__(self) -> None:
         if self.num_bins is not None and not 1 <= self.num_bins <= MAX_BINS:
@@ -70,7 +71,7 @@ class Progress(NamedTuple):
     """Since the fit began."""
     stage: Stage
     steps: int
-    """Learning steps (sharded), trials of a group of keys (seeds) or iterations (prototypes), since the fit began or
+    """Learning steps (sharded), trials of a group of keys (seeds) or iterations (network), since the fit began or
     went on."""
     collisions: int
     """Keys - occupied bins among max(keys, bins), under the best function so far."""
@@ -113,7 +114,7 @@ def fit(
         config: by default, a minimal perfect hash by the sharded method.
         callback: called now and then while it reads, learns and checks, and at the end.
         drop_duplicates: drop repeated keys, instead of refusing them. Each of those is held in memory once.
-        mesh: the devices of this process that learn, as `devices.places` takes them; prototypes take the first.
+        mesh: the devices of this process that learn, as `devices.places` takes them; a network takes the first.
         unfinished: an open folder (`resume.opened`) where what has been learned is saved once a minute, and at a stop
             after the first minute; the same fit goes on from what it finds there.
         stop: set it to stop after the step under way.

@@ -90,7 +90,7 @@ class Hasher:
 
     @property
     def method(self) -> str:
-        """The method that found the policy: `sharded`, `seeds` or `prototypes`."""
+        """The method that found the policy: `sharded`, `seeds` or `network`."""
         return next(name for name, method in METHODS.items() if isinstance(self.policy, method.policy))
 
     @property

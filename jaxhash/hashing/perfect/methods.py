@@ -2,7 +2,7 @@
 
 sharded       a trained policy for every 32 keys
 seeds         a few 16-bit seeds for every 40 keys, found by search
-prototypes    one network for all keys, with a trained output layer
+network       the study's network for all keys, trained by the policy gradient
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 from jaxtyping import Array, Int32, UInt32
 
-from jaxhash.hashing.perfect import prototypes, seeds, sharded
-from jaxhash.hashing.perfect.prototypes import Prototypes, PrototypesConfig
+from jaxhash.hashing.perfect import network, seeds, sharded
+from jaxhash.hashing.perfect.network import Network, NetworkMethodConfig
 from jaxhash.hashing.perfect.seeds import Seeds, SeedsConfig
 from jaxhash.hashing.perfect.sharded import Sharded, ShardedConfig
 from jaxhash.hashing.perfect.workers import Learner, Task
 
-Policy = Sharded | Seeds | Prototypes
-Config = ShardedConfig | SeedsConfig | PrototypesConfig
+Policy = Sharded | Seeds | Network
+Config = ShardedConfig | SeedsConfig | NetworkMethodConfig
 
 
 class Method(NamedTuple):
@@ -37,5 +37,5 @@ class Method(NamedTuple):
 METHODS = {
     "sharded": Method(Sharded, sharded.learn, sharded.check, sharded.lookup, sharded.slots),
     "seeds": Method(Seeds, seeds.learn, seeds.check, seeds.lookup, seeds.slots),
-    "prototypes": Method(Prototypes, prototypes.learn, prototypes.check, lambda policy, _: policy, prototypes.slots),
+    "network": Method(Network, network.learn, network.check, network.lookup, network.slots),
 }

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int32, Key
+from jaxtyping import Array, Bool, Float, Int, Int32, Key
 
 from jaxhash.hashing.keys.tokens import Tokens
 from jaxhash.hashing.study import table
@@ -141,42 +141,71 @@ def make_train(
     Cost: 6 * parameters * keys FLOPs an iteration; 8 where the hidden layers learn. Memory: about ten arrays of float32
     [keys of a block, bins].
     """
-    aim = Aim(config.objective, mild_entropy(config.num_bins) if config.entropy is None else config.entropy)
-    # AdamW, without its step size, which falls while the policy settles (`step_size`).
-    optimiser = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(config.decay * aim.entropy))
-    deviation = sharp_deviation(config.num_bins) if config.deviation is None else config.deviation
+    iteration = make_iteration(config)
 
     def train(key: Key[Array, ""], tokens: Tokens) -> tuple[ExpectedReturnState, Record]:
-        num_keys = tokens.characters.shape[0]
-        size = config.batch_size or num_keys
-        check_batches("in_turn", num_keys, size)
+        def step(state: Training, draw_key: Array, number: Array) -> tuple[Training, Record]:
+            return iteration(state, draw_key, number, tokens)
 
-        def iteration(state: Training, draw_key: Array, number: Array) -> tuple[Training, Record]:
-            batch = take(tokens, in_turn(draw_key, number, num_keys, size)) if size < num_keys else tokens
-            blocks = in_blocks(batch, config.blocks)
-
-            def look(block: tuple[Array, Blocks]) -> Survey:
-                return survey(logits(config.network, state.policy, block[1].tokens), block[1].present, block[0])
-
-            seen = jax.lax.map(look, (jax.random.split(draw_key, config.blocks), blocks))
-            rate = config.learning_rate * step_size(number, seen.log_empty.sum(0), size)
-
-            def move(carry: tuple[Training, Array], which: Array) -> tuple[Any, None]:
-                state, log_empty = carry
-                others = jnp.where((jnp.arange(config.blocks) == which)[:, None], 0.0, log_empty).sum(0)
-                block = jax.tree.map(lambda leaf: leaf[which], blocks)
-                state, mine = improve(config, aim, optimiser, state, block, Company(others, size), rate)
-                return (state, log_empty.at[which].set(mine)), None
-
-            (state, _), _ = jax.lax.scan(move, (state, seen.log_empty), jnp.arange(config.blocks))
-            return state, record(aim, seen, size)
-
-        policy = whitened(config.network, config.num_bins, stream_key(key, Stream.INIT), tokens, deviation)
-        training = Training(policy, optimiser.init(policy.params))
-        training, history = iterate(iteration, training, stream_key(key, Stream.DRAWS), config.iterations, callback)
+        training = start(config, stream_key(key, Stream.INIT), tokens)
+        training, history = iterate(step, training, stream_key(key, Stream.DRAWS), config.iterations, callback)
         return ExpectedReturnState(folded(training.policy)), history
 
     return train
+
+
+def start(config: ExpectedReturnConfig, key: Key[Array, ""], tokens: Tokens) -> Training:
+    """The policy before its first iteration."""
+    deviation = sharp_deviation(config.num_bins) if config.deviation is None else config.deviation
+    policy = whitened(config.network, config.num_bins, key, tokens, deviation)
+    return Training(policy, _optimiser(config).init(policy.params))
+
+
+def make_iteration(
+    config: ExpectedReturnConfig,
+) -> Callable[[Training, Key[Array, ""], Int[Array, ""], Tokens], tuple[Training, Record]]:
+    """iteration(state, key of its draws, number from 0, tokens) -> (state, record): pure, for who stops when he likes.
+
+    Raises:
+        ValueError: by `iteration`, if the keys cannot be cut into such batches.
+    """
+    aim, optimiser = _aim(config), _optimiser(config)
+
+    def iteration(
+        state: Training, draw_key: Key[Array, ""], number: Int[Array, ""], tokens: Tokens
+    ) -> tuple[Training, Record]:
+        num_keys = tokens.characters.shape[0]
+        size = config.batch_size or num_keys
+        check_batches("in_turn", num_keys, size)
+        batch = take(tokens, in_turn(draw_key, number, num_keys, size)) if size < num_keys else tokens
+        blocks = in_blocks(batch, config.blocks)
+
+        def look(block: tuple[Array, Blocks]) -> Survey:
+            return survey(logits(config.network, state.policy, block[1].tokens), block[1].present, block[0])
+
+        seen = jax.lax.map(look, (jax.random.split(draw_key, config.blocks), blocks))
+        rate = config.learning_rate * step_size(number, seen.log_empty.sum(0), size)
+
+        def move(carry: tuple[Training, Array], which: Array) -> tuple[Any, None]:
+            state, log_empty = carry
+            others = jnp.where((jnp.arange(config.blocks) == which)[:, None], 0.0, log_empty).sum(0)
+            block = jax.tree.map(lambda leaf: leaf[which], blocks)
+            state, mine = improve(config, aim, optimiser, state, block, Company(others, size), rate)
+            return (state, log_empty.at[which].set(mine)), None
+
+        (state, _), _ = jax.lax.scan(move, (state, seen.log_empty), jnp.arange(config.blocks))
+        return state, record(aim, seen, size)
+
+    return iteration
+
+
+def _aim(config: ExpectedReturnConfig) -> Aim:
+    return Aim(config.objective, mild_entropy(config.num_bins) if config.entropy is None else config.entropy)
+
+
+def _optimiser(config: ExpectedReturnConfig) -> optax.GradientTransformation:
+    """AdamW, without its step size, which falls while the policy settles (`step_size`)."""
+    return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(config.decay * _aim(config).entropy))
 
 
 def mild_entropy(num_bins: int) -> float:

@@ -30,8 +30,9 @@ class NetworkConfig:
 
     hidden: tuple[int, ...] = (300, 300)
     """Units of each hidden layer; the study's policies have two of 300."""
-    reader: Literal["one_hot", "embedding"] = "one_hot"
-    """How characters enter: an input for each pair of position and character, or a learned vector a character."""
+    reader: Literal["one_hot", "embedding", "bits"] = "one_hot"
+    """How characters enter: an input for each pair of position and character, a learned vector a character, or an input
+    for each bit of the character, without an alphabet."""
     embedding: int = 16
     """Numbers in a character's vector; `embedding` only."""
     alphabet: tuple[int, ...] = tuple(range(256))
@@ -150,7 +151,21 @@ class Embedding(nn.Module):
         return jnp.where(letters[..., None] > 0, vectors, 0.0).reshape(letters.shape[0], -1)
 
 
-READERS: dict[str, Callable[[NetworkConfig], nn.Module]] = {"one_hot": OneHot, "embedding": Embedding}
+class Bits(nn.Module):
+    """One input for each position and bit: -1 or 1, the lowest bit first; 0 after a key's end."""
+
+    config: NetworkConfig
+
+    def __call__(self, tokens: Tokens) -> Float[Array, "n features"]:
+        """Float32 [n, length * 8]."""
+        characters = jnp.asarray(tokens.characters)
+        bits = (characters[:, :, None] >> jnp.arange(8, dtype=jnp.uint8)) & 1
+        inside = jnp.arange(characters.shape[1]) < jnp.asarray(tokens.lengths)[:, None]
+        signs = jnp.where(inside[:, :, None], bits.astype(jnp.float32) * 2 - 1, 0.0)
+        return signs.reshape(characters.shape[0], -1)
+
+
+READERS: dict[str, Callable[[NetworkConfig], nn.Module]] = {"one_hot": OneHot, "embedding": Embedding, "bits": Bits}
 
 
 def take(tokens: Tokens, index: Int[Array, " some"]) -> Tokens:

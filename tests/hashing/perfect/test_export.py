@@ -16,7 +16,7 @@ from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.perfect import export
 from jaxhash.hashing.perfect.export import FUNCTION, META, README, ExportError
 from jaxhash.hashing.perfect.fitting import FitConfig, fit
-from jaxhash.hashing.perfect.prototypes import PrototypesConfig
+from jaxhash.hashing.perfect.network import NetworkMethodConfig
 from tests.commands import status_of
 
 KEYS = load_keys("english", count=300)
@@ -35,9 +35,9 @@ print(json.dumps([np.asarray(bins).tolist(), sorted(m for m in sys.modules if m.
 """
 
 
-@pytest.fixture(scope="module", params=["sharded", "prototypes"])
+@pytest.fixture(scope="module", params=["sharded", "network"])
 def hasher(request):
-    return fit(KEYS, FitConfig(method=request.param, prototypes=PrototypesConfig(hidden=64)))
+    return fit(KEYS, FitConfig(method=request.param, network=NetworkMethodConfig(hidden=128)))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from jaxhash.hashing.keys.source import KeyFile
 from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.perfect import resume, workers
 from jaxhash.hashing.perfect.fitting import FitConfig, fit
-from jaxhash.hashing.perfect.prototypes import PrototypesConfig
+from jaxhash.hashing.perfect.network import NetworkMethodConfig
 from jaxhash.hashing.perfect.resume import opened
 from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.storage import checkpoint, locks
@@ -25,7 +25,7 @@ KEYS = load_keys("english", count=3000)
 CONFIGS = {
     "sharded": FitConfig(),
     "seeds": FitConfig(method="seeds", seeds=SeedsConfig(6, 3)),
-    "prototypes": FitConfig(method="prototypes", prototypes=PrototypesConfig(hidden=40)),
+    "network": FitConfig(method="network", network=NetworkMethodConfig(hidden=128)),
 }
 
 
@@ -47,10 +47,10 @@ def stopped_after(reports):
     return report, stop
 
 
-@pytest.mark.parametrize("method", ["sharded", "seeds", "prototypes"])
+@pytest.mark.parametrize("method", ["sharded", "seeds", "network"])
 def test_a_fit_that_was_stopped_again_and_again_finds_the_same(tmp_path, method):
     config, folder = CONFIGS[method], tmp_path / "unfinished"
-    keys = KEYS[:400] if method == "prototypes" else KEYS
+    keys = KEYS[:400] if method == "network" else KEYS
     whole = fit(keys, config)
     first_told, reports, runs = [], 1, 0
     while True:
@@ -67,7 +67,7 @@ def test_a_fit_that_was_stopped_again_and_again_finds_the_same(tmp_path, method)
             break
         assert len(list(folder.glob("step-*"))) == 1
         reports, runs = 2 * reports, runs + 1
-    assert runs >= (1 if method == "prototypes" else 2)
+    assert runs >= (1 if method == "network" else 2)
     assert first_told[-1] != first_told[0]  # the last one did not begin anew
     assert not folder.exists()
     jax.tree.map(np.testing.assert_array_equal, found.policy, whole.policy)

@@ -15,7 +15,7 @@ from jaxhash.hashing.keys.words import load_keys
 from jaxhash.hashing.perfect import hasher as hashers
 from jaxhash.hashing.perfect.fitting import FitConfig, fit
 from jaxhash.hashing.perfect.hasher import floor_bits_per_key, load_hasher
-from jaxhash.hashing.perfect.prototypes import PrototypesConfig
+from jaxhash.hashing.perfect.network import NetworkMethodConfig
 from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.storage import checkpoint
 from jaxhash.storage.checkpoint import CheckpointError
@@ -26,7 +26,7 @@ UNSEEN = [b"", b"\0", b"a\0", b"\xff\xfe", b"not a word", b"x" * 3000, "жук".
 
 CONFIGS = {
     "sharded": FitConfig(),
-    "prototypes": FitConfig(method="prototypes", prototypes=PrototypesConfig(hidden=64)),
+    "network": FitConfig(method="network", network=NetworkMethodConfig(hidden=128)),
     "seeds": FitConfig(method="seeds", seeds=SeedsConfig(keys_per_leaf=6, leaves=3)),
 }
 
