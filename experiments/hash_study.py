@@ -8,9 +8,12 @@ these, and those of drawn bins stand beside them in the results.
     python -m experiments.hash_study --figure 6 --words 300 --learner reinforce
     python -m experiments.hash_study --figure all --quick                    # all of them, small, within minutes
 
-Each figure leaves `results.nc` [learner, repeat, iteration] and a picture in a folder of its own.
+Each figure leaves `results.nc` [learner, repeat, iteration] and a picture in its folder. Figures 6 and 7, which
+place the same words again and again, leave the policies too: in `policy-LEARNER.npz` are the words, their most probable
+bins, the letters that have an input each, and the weights of every repeat.
 """
 
+import io
 import math
 import resource
 import time
@@ -20,6 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from rich.console import Console
@@ -39,7 +43,7 @@ from jaxhash.hashing.study.actor_critic import ActorCriticConfig
 from jaxhash.hashing.study.expected_return import ExpectedReturnConfig
 from jaxhash.hashing.study.guided import GuidedConfig
 from jaxhash.hashing.study.imitation import ImitateConfig
-from jaxhash.hashing.study.networks import NetworkConfig
+from jaxhash.hashing.study.networks import NetworkConfig, Params, make_network, output_layer
 from jaxhash.hashing.study.reinforce import ReinforceConfig, Tuning
 from jaxhash.hashing.study.soft_actor_critic import SoftActorCriticConfig
 from jaxhash.hashing.study.table import expected_collisions
@@ -48,6 +52,7 @@ from jaxhash.hashing.study.whitened import sharp_deviation
 from jaxhash.plots import hashing as plots
 from jaxhash.plots.hashing import Panel
 from jaxhash.runtime.devices import cores
+from jaxhash.storage import checkpoint
 from jaxhash.terminal import hashing
 from jaxhash.terminal.command import command
 from jaxhash.terminal.files import save
@@ -207,13 +212,15 @@ class Config:
     """Words (and bins, if these are not given); the figure's own by default."""
     bins: int | None = None
     iterations: int | None = None
+    hidden: int = 300
+    """Units of each of the policy's two hidden layers."""
     learner: tuple[Learner, ...] = ()
     """Learners of figures 2 to 7, instead of the figure's own."""
     quick: bool = False
     """100 words, 100 iterations, 2 seeds."""
 
     def __post_init__(self) -> None:
-        for name in ("words", "bins", "iterations"):
+        for name in ("words", "bins", "iterations", "hidden"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name}={value} is less than 1; give 1 or more")
@@ -253,22 +260,24 @@ def place(config: Config, name: str, size: Size, keys: list[bytes], folder: Path
     if size.words > len(keys):
         raise ValueError(f"{size.words:,} words wanted, but {common.keys} has {len(keys):,}; give a larger --keys")
     tokens = tokenize(keys[: size.words] if figure.fixed else keys)
-    network = hashing.network(tokens)
-    histories, seconds, settings = {}, [], []
+    network = hashing.network(tokens, (config.hidden, config.hidden))
+    histories, seconds, settings, policies = {}, [], [], {}
     for learner in config.learner or figure.learners:
         module, make_config = LEARNERS[learner]
         learner_config = make_config(size, network)
         start = time.perf_counter()
-        histories[learner] = hashing.train(
+        states, histories[learner] = hashing.train(
             f"figure {name}, {learner}",
             module.make_train,
             learner_config,
             common,
             tokens,
             side_by_side=size.placed * size.bins <= SIDE_BY_SIDE,
-        )[1]
+        )
         seconds.append(time.perf_counter() - start)
         settings.append(str(learner_config))
+        if figure.fixed:
+            policies[f"policy-{learner}.npz"] = policy_file(network, states.params, tokens, keys[: size.words])
     results = hashing.learners(histories)
     results["seconds"] = "learner", seconds  # of all repeats, compiling included
     results["settings"] = "learner", settings
@@ -280,11 +289,35 @@ def place(config: Config, name: str, size: Size, keys: list[bytes], folder: Path
         Panel("largest_bin", "keys in the fullest bin, most probable bins", log=True),
         Panel("mean_reward", "mean reward a key, bins drawn"),
     ]
-    save(folder, {NAME: plots.curves([("", results)], [panels], title)}, datasets={"results": results})
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in policies.items():
+        checkpoint.write_bytes(folder / file, content)
+    save(
+        folder,
+        {NAME: plots.curves([("", results)], [panels], title)},
+        datasets={"results": results},
+        others=list(policies),
+    )
     columns = {"collisions": "collisions", "largest_bin": "fullest bin", "drawn_collisions": "collisions, drawn"}
     Console().print(hashing.summary(f"{title}\nreported: {figure.reported}", [("", results)], columns))
     for learner in results["learner"].values:
         Console().print(perfect(results.sel(learner=learner)), highlight=False, soft_wrap=True)
+
+
+def policy_file(network: NetworkConfig, params: Params, tokens: Tokens, words: list[bytes]) -> bytes:
+    """The policies of all repeats as an .npz file, with the words and their most probable bins [repeat, words]."""
+    outputs = output_layer(params)[1]["bias"].shape[-1]
+    choose = jax.jit(lambda params: jnp.argmax(make_network(network, outputs).apply(params, tokens), -1))
+    arrays: dict[str, Any] = {
+        "words": np.array(words),
+        "bins": np.asarray(jax.lax.map(choose, params)).astype(np.int32),
+        "letters": np.array(network.alphabet, np.uint8),
+    }
+    for layer, of_layer in params["params"].items():
+        arrays |= {f"{layer}/{name}": np.asarray(array) for name, array in of_layer.items()}
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    return content.getvalue()
 
 
 def machine() -> dict[str, str | int]:

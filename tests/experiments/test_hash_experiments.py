@@ -41,6 +41,26 @@ def test_a_figure_leaves_its_numbers_its_picture_and_a_table(tmp_path, capsys, f
 
 
 @pytest.mark.slow
+def test_the_most_probable_bins_follow_from_the_saved_policy(tmp_path):
+    """By a plain NumPy network that reads the words' letters."""
+    size = ["--words", "40", "--iterations", "30", "--seeds", "2", "--keys", "english", "--hidden", "200"]
+    hash_study.main(["--figure", "6", *size, "--learner", "expected_return", "--out", str(tmp_path)])
+    with np.load(tmp_path / "policy-expected_return.npz") as file:
+        saved = dict(file)
+    letters, width = saved["letters"].tolist(), max(map(len, saved["words"]))
+    inputs = np.zeros((40, width, len(letters) + 1))
+    for row, word in zip(inputs, saved["words"].tolist(), strict=True):
+        row[np.arange(len(word)), [letters.index(letter) for letter in word]] = 1
+    for repeat in range(2):
+        units = inputs.reshape(40, -1)
+        for layer in range(3):
+            units = units @ saved[f"Dense_{layer}/kernel"][repeat] + saved[f"Dense_{layer}/bias"][repeat]
+            units = np.maximum(units, 0) if layer < 2 else units
+        np.testing.assert_array_equal(units.argmax(1), saved["bins"][repeat])
+        assert len(set(saved["bins"][repeat].tolist())) == 40
+
+
+@pytest.mark.slow
 def test_the_first_figure_has_the_losses_of_all_words_and_of_few(tmp_path):
     hash_study.main(
         ["--figure", "1", "--keys", "english", "--iterations", "3", "--seeds", "1", "--out", str(tmp_path / "run")]
