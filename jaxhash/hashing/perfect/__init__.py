@@ -4,7 +4,8 @@ In: keys and a `FitConfig` (method, bins, seed). Out: a `Hasher`, which gives ev
 `NotPerfect` with the best one found. Names are imported when they are first asked for.
 
 fitting                         `fit`; separation: fingerprints that differ; workers: on all devices; resume: long fits
-sharded, seeds, network         the methods, each with its look-up; buckets: how keys are divided; methods: their table
+sharded, seeds, network         the methods, each with its look-up (network_training: of the last); buckets: how
+                                keys are divided; methods: their table
 hasher                          `Hasher`, `load_hasher`
 export                          a hasher as one file that needs only JAX and NumPy
 """

@@ -1,17 +1,15 @@
 """Network method: one network for all keys, trained by the policy gradient, read in small integers.
 
 The network of "Neural Hash Functions" (A. Museth, CS285), figure 6: two hidden layers of 300 ReLUs, and a logit a slot.
-It is trained as in the study, by the return alone: no bucket is cut and no slot is shown to a key
-(`study/expected_return.py`). Its inputs are the 64 bits of a key's fingerprint, as signs, so that keys may be of any
-bytes and length. Once no key collides, weights are rounded to as few bits as leave every key its slot, and hidden units
-to integers below 2^10: who reads the function adds 32-bit integers and compares them, on any device the same.
+It is trained as in the study, by the return alone (`network_training.py`). Its inputs are the 64 bits of a key's
+fingerprint, as signs, so that keys may be of any bytes and length. Weights are rounded to as few bits as leave every
+key its slot, and hidden units to integers below 2^10: who reads the function adds 32-bit integers and compares them, on
+any device the same.
 
 The network has a logit for each key, whatever the slots: where these are more, keys stand at even distances.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -19,14 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Int8, Int32, UInt32
 
-from jaxhash.hashing.keys.tokens import Tokens
-from jaxhash.hashing.perfect.workers import Learner, Task, check_ranges
-from jaxhash.hashing.study import expected_return
-from jaxhash.hashing.study.expected_return import ExpectedReturnConfig, Training
-from jaxhash.hashing.study.loop import Record
-from jaxhash.hashing.study.networks import NetworkConfig, Params
-from jaxhash.hashing.study.whitened import folded
-from jaxhash.runtime.streams import Stream, stream_key
+from jaxhash.hashing.perfect.workers import check_ranges
 
 FINGERPRINT_BYTES = 8
 UNIT_BITS = 10
@@ -34,10 +25,6 @@ UNIT_BITS = 10
 WEIGHT_BITS = range(2, 12)
 """Bits of a weight, its sign among them, the fewest first."""
 MAX_HIDDEN = 2**UNIT_BITS - 1
-MAX_KEYS = 50_000
-"""The cost of an iteration grows with the square of the keys: that of so many takes most of a minute on 2 cores."""
-KEYS_A_BLOCK = 2_500
-"""Keys of an optimiser step at most: it holds ten numbers for each of them and each slot."""
 LOGITS_AT_A_TIME = 2**22
 """Logits in memory at once, 4 bytes each."""
 ROWS_WHERE_OPEN = 2**6
@@ -77,65 +64,9 @@ class Network(NamedTuple):
     """By how many bits the sums of each hidden layer are shifted to the right: units are 10 bits of them."""
 
 
-def learn(config: NetworkMethodConfig, task: Task, learner: Learner) -> Network:
-    """Train the network on the first device, from where it was left, until no key collides and it can be rounded.
+def of_no_key(hidden: int) -> Network:
+    """The network of an empty key set."""
 
-    Raises:
-        ValueError: if there are too many keys.
-    """
-    n = len(task.numbers)
-    if n == 0:
-        return _of_no_key(config.hidden)
-    if n > MAX_KEYS:
-        raise ValueError(
-            f"one network for {n:,} keys is too slow to train: method='network' takes {MAX_KEYS:,} keys at most; use "
-            "method='sharded'"
-        )
-    prints = np.stack([task.numbers >> np.uint64(32), task.numbers], 1).astype(np.uint32)
-    tokens = as_tokens(prints)
-    key = jax.random.key(task.seed)
-    study = study_config(config, n)
-    begun = expected_return.start(study, stream_key(key, Stream.INIT), tokens)
-    leaves, structure = jax.tree.flatten(begun)
-    fresh = {f"{name} {i}": np.asarray(leaf) for name in ("now", "best") for i, leaf in enumerate(leaves)}
-    fresh |= {"fewest": np.array([n], np.int32), "iteration": np.zeros(1, np.int32)}
-    learned = learner.begin(fresh)
-
-    def restored(name: str) -> Training:
-        return jax.tree.unflatten(structure, [jnp.asarray(learned[f"{name} {i}"]) for i in range(len(leaves))])
-
-    now, best, fewest = restored("now"), restored("best"), int(learned["fewest"][0])
-    iteration, draws = _iteration(study), stream_key(key, Stream.DRAWS)
-    for number in range(int(learned["iteration"][0]), config.iterations + 1):
-        before = now
-        now, record = iteration(before, jax.random.fold_in(draws, number), jnp.asarray(number), tokens)
-        collisions = int(record.collisions)
-        if collisions < fewest:
-            best, fewest = before, collisions
-        learner.watch(number, fewest, partial(_gather, before, best, fewest, number))
-        if collisions == 0 and (found := rounded_to_fewest_bits(config, before, prints)) is not None:
-            return found
-    return rounded(folded(best.policy), WEIGHT_BITS[-1], prints)
-
-
-def study_config(config: NetworkMethodConfig, num_keys: int) -> ExpectedReturnConfig:
-    """The study's learner for so many keys."""
-    return ExpectedReturnConfig(
-        num_bins=max(num_keys, 1),
-        iterations=config.iterations,
-        blocks=max(4, -(-num_keys // KEYS_A_BLOCK)),
-        hidden_rate=config.hidden_rate,
-        network=NetworkConfig((config.hidden, config.hidden), "bits"),
-    )
-
-
-def as_tokens(prints: UInt32[np.ndarray, "n 2"]) -> Tokens:
-    """Fingerprints as keys of 8 characters."""
-    characters = np.ascontiguousarray(prints.astype("<u4")).view(np.uint8).reshape(len(prints), FINGERPRINT_BYTES)
-    return Tokens(jnp.asarray(characters), jnp.full(len(prints), FINGERPRINT_BYTES, jnp.int32))
-
-
-def _of_no_key(hidden: int) -> Network:
     def zeros(*shape: int, dtype: type = np.int8) -> np.ndarray:
         return np.zeros(shape, dtype)
 
@@ -144,29 +75,11 @@ def _of_no_key(hidden: int) -> Network:
     return Network(*kernels, hidden_bias, hidden_bias, output_bias, zeros(2))
 
 
-def _gather(now: Training, best: Training, fewest: int, number: int) -> dict[str, np.ndarray]:
-    pairs = (("now", now), ("best", best))
-    arrays = {f"{name} {i}": np.asarray(leaf) for name, state in pairs for i, leaf in enumerate(jax.tree.leaves(state))}
-    return arrays | {"fewest": np.array([fewest], np.int32), "iteration": np.array([number], np.int32)}
-
-
-def rounded_to_fewest_bits(
-    config: NetworkMethodConfig, state: Training, prints: UInt32[np.ndarray, "n 2"]
-) -> Network | None:
-    """The network in integers of the fewest bits that leave every key its slot; None if none does."""
-    wanted = np.asarray(_most_probable(study_config(config, len(prints)), state, as_tokens(prints)))
-    for bits in WEIGHT_BITS:
-        policy = rounded(folded(state.policy), bits, prints)
-        if np.array_equal(slots(lookup(policy, len(prints)), jnp.asarray(prints)), wanted):
-            return policy
-    return None
-
-
-def rounded(params: Params, bits: int, prints: UInt32[np.ndarray, "n 2"]) -> Network:
+def rounded(params: Any, bits: int, prints: UInt32[np.ndarray, "n 2"]) -> Network:
     """The network in integers, of so many bits a weight; on the host.
 
     Args:
-        params: of the network as it was trained, two hidden layers.
+        params: of the network as it was trained, two hidden layers (`networks.make_network`).
         bits: of a weight, its sign among them.
         prints: the keys' fingerprints, whose largest unit in each layer comes to just below 2^10.
     """
@@ -251,20 +164,6 @@ def slots(tables: Lookup, prints: UInt32[Array, "n 2"]) -> Int32[Array, " n"]:
     # Even distances, the first ones one slot more.
     distance, more = tables.num_slots // columns, tables.num_slots % columns
     return rank * distance + jnp.minimum(rank, more)
-
-
-@cache
-def _iteration(study: ExpectedReturnConfig) -> Callable[..., tuple[Training, Record]]:
-    return jax.jit(expected_return.make_iteration(study))
-
-
-@partial(jax.jit, static_argnums=0)
-def _most_probable(config: ExpectedReturnConfig, state: Training, tokens: Tokens) -> Int32[Array, " n"]:
-    blocks = expected_return.in_blocks(tokens, config.blocks)
-    rank = jax.lax.map(
-        lambda some: jnp.argmax(expected_return.logits(config.network, state.policy, some.tokens), 1), blocks
-    )
-    return rank.reshape(-1)[: tokens.lengths.shape[0]].astype(jnp.int32)
 
 
 def _signs(prints: UInt32[Array, "n 2"]) -> Int32[Array, "n bits"]:

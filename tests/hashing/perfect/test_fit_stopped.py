@@ -180,7 +180,7 @@ def test_a_state_that_does_not_fit_is_not_taken(tmp_path):
         parts = [text.rsplit(" ", 1) for text in arrays]
         like = [jax.ShapeDtypeStruct(json.loads(shape), dtype) for shape, dtype in parts]
         learned = [np.asarray(array) for array in checkpoint.restore(state, like)]
-        fit_of, fresh = description["of"], {str(i): np.zeros_like(array) for i, array in enumerate(learned)}
+        fit_of, fresh = description["of"], {f"{i:02}": np.zeros_like(array) for i, array in enumerate(learned)}
         said = []
         with opened(tmp_path / method, method, said.append) as kept:
             np.testing.assert_equal(list(kept.load(fit_of, fresh).values()), learned)

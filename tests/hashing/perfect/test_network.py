@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxhash.hashing.keys.words import load_keys
-from jaxhash.hashing.perfect import network
+from jaxhash.hashing.perfect import network, network_training
 from jaxhash.hashing.perfect.fitting import FitConfig, fit
 from jaxhash.hashing.perfect.network import Network, NetworkMethodConfig
 from jaxhash.hashing.study import expected_return
@@ -88,10 +88,10 @@ def test_a_fit_is_perfect_in_integers_of_few_bits(fitted):
 
 def test_rounding_takes_the_fewest_bits_that_leave_every_key_its_slot():
     """Against the float network: with a bit less, a key goes elsewhere."""
-    words, study = prints(60), network.study_config(CONFIG, 60)
-    state = expected_return.start(study, jax.random.key(1), network.as_tokens(words))
-    found = network.rounded_to_fewest_bits(CONFIG, state, words)
-    wanted = expected_return.logits(study.network, state.policy, network.as_tokens(words)).argmax(1)
+    words, study = prints(60), network_training.study_config(CONFIG, 60)
+    state = expected_return.start(study, jax.random.key(1), network_training.as_tokens(words))
+    found = network_training.rounded_to_fewest_bits(CONFIG, state, words)
+    wanted = expected_return.logits(study.network, state.policy, network_training.as_tokens(words)).argmax(1)
     np.testing.assert_array_equal(numpy_rank(found, words), wanted)
     bits = int(np.abs(np.asarray(found.output, int)).max()).bit_length() + 1
     fewer = network.WEIGHT_BITS[network.WEIGHT_BITS.index(bits) - 1]
@@ -118,6 +118,6 @@ def test_what_is_no_network_is_refused():
 
 
 def test_too_many_keys_are_refused(monkeypatch):
-    monkeypatch.setattr(network, "MAX_KEYS", 2)
+    monkeypatch.setattr(network_training, "MAX_KEYS", 2)
     with pytest.raises(ValueError, match="takes 2 keys at most; use method='sharded'"):
         fit(["a", "b", "c"], FitConfig(method="network"))
