@@ -30,6 +30,9 @@ from jaxhash.runtime.streams import Stream, stream_key
 
 SMALLEST = 1e-30
 """A probability below this counts as this one: far below what a float32 policy can tell from 0."""
+MOMENTUM, MEMORY = 0.7, 0.95
+"""Adam's b1 and b2. The gradient is exact, so that averaging over many steps gains nothing: a key that has won its bin
+would be pushed on until it is too sure of it to let go again."""
 WARM_UP = 3
 """Iterations in which the step size rises: Adam does not know the gradient's size yet."""
 SETTLING = 0.02
@@ -56,9 +59,10 @@ class ExpectedReturnConfig:
     entropy: float | None = None
     """Weight of the policy's mean entropy (nats) in what is maximised: settled keys stay able to move. None:
     `mild_entropy(num_bins)`."""
-    decay: float = 18.0
-    """Weight decay, as a multiple of the entropy's weight: a bin whose keys are sure of it and gain nothing lets go of
-    them. Networks of few units, 60 for 40 keys, want half of it: with more, some seeds end at the uniform policy."""
+    decay: float = 0.06
+    """Decay of the output layer in a step, as a multiple of the entropy's weight, of `learning_rate` and of the units
+    that the layer reads (a step of Adam's moves a logit by `learning_rate` times as many): a bin whose keys are sure of
+    it and gain nothing lets go of them."""
     deviation: float | None = None
     """Standard deviation of each bin's logits over the keys at the start; None: `whitened.sharp_deviation`."""
     learning_rate: float = 2e-2
@@ -158,7 +162,7 @@ def start(config: ExpectedReturnConfig, key: Key[Array, ""], tokens: Tokens) -> 
     """The policy before its first iteration."""
     deviation = sharp_deviation(config.num_bins) if config.deviation is None else config.deviation
     policy = whitened(config.network, config.num_bins, key, tokens, deviation)
-    return Training(policy, _optimiser(config).init(policy.params))
+    return Training(policy, _optimiser().init(policy.params))
 
 
 def make_iteration(
@@ -169,7 +173,7 @@ def make_iteration(
     Raises:
         ValueError: by `iteration`, if the keys cannot be cut into such batches.
     """
-    aim, optimiser = _aim(config), _optimiser(config)
+    aim, optimiser = _aim(config), _optimiser()
 
     def iteration(
         state: Training, draw_key: Key[Array, ""], number: Int[Array, ""], tokens: Tokens
@@ -184,13 +188,13 @@ def make_iteration(
             return survey(logits(config.network, state.policy, block[1].tokens), block[1].present, block[0])
 
         seen = jax.lax.map(look, (jax.random.split(draw_key, config.blocks), blocks))
-        rate = config.learning_rate * step_size(number, seen.log_empty.sum(0), size)
+        step = step_size(number, seen.log_empty.sum(0), size)
 
         def move(carry: tuple[Training, Array], which: Array) -> tuple[Any, None]:
             state, log_empty = carry
             others = jnp.where((jnp.arange(config.blocks) == which)[:, None], 0.0, log_empty).sum(0)
             block = jax.tree.map(lambda leaf: leaf[which], blocks)
-            state, mine = improve(config, aim, optimiser, state, block, Company(others, size), rate)
+            state, mine = improve(config, aim, optimiser, state, block, Company(others, size), step)
             return (state, log_empty.at[which].set(mine)), None
 
         (state, _), _ = jax.lax.scan(move, (state, seen.log_empty), jnp.arange(config.blocks))
@@ -203,9 +207,8 @@ def _aim(config: ExpectedReturnConfig) -> Aim:
     return Aim(config.objective, mild_entropy(config.num_bins) if config.entropy is None else config.entropy)
 
 
-def _optimiser(config: ExpectedReturnConfig) -> optax.GradientTransformation:
-    """AdamW, without its step size, which falls while the policy settles (`step_size`)."""
-    return optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(config.decay * _aim(config).entropy))
+def _optimiser() -> optax.GradientTransformation:
+    return optax.scale_by_adam(MOMENTUM, MEMORY)
 
 
 def mild_entropy(num_bins: int) -> float:
@@ -218,7 +221,7 @@ def mild_entropy(num_bins: int) -> float:
 
 
 def step_size(iteration: Array, log_empty: Float[Array, " bins"], num_keys: int) -> Float[Array, ""]:
-    """Of the learning rate, what is used: it rises at first, and falls as fewer keys expect company."""
+    """Of the learning rate, what Adam uses: it rises at first, and falls as fewer keys expect company."""
     in_company = 1 + jnp.expm1(log_empty).sum() / num_keys
     rise = jnp.minimum((iteration + 0.5) / WARM_UP, 1.0)
     return rise * jnp.clip(jnp.sqrt(jnp.maximum(in_company, 0.0) / SETTLING), LOWEST, 1.0)
@@ -231,7 +234,7 @@ def improve(
     state: Training,
     block: Blocks,
     company: Company,
-    rate: Float[Array, ""],
+    step: Float[Array, ""],
 ) -> tuple[Training, Float[Array, " bins"]]:
     """A step for one block of keys; and log P(no key of the block draws the bin), as it was before."""
     policy = state.policy
@@ -244,11 +247,14 @@ def improve(
     found, back = jax.vjp(of, policy.params)
     ascent = ascend(found, aim, company, block.present)
     (descent,) = back(-ascent.gradient)
-    directions, optimiser_state = optimiser.update(descent, state.optimiser, policy.params)
-    name, output = output_layer(directions)
-    updates = jax.tree.map(lambda direction: -rate * config.hidden_rate * direction, directions["params"])
-    updates[name] = jax.tree.map(lambda direction: -rate * direction, output)
-    params = optax.apply_updates(policy.params, {"params": updates})
+    directions, optimiser_state = optimiser.update(descent, state.optimiser)
+    layers, towards, rate = policy.params["params"], directions["params"], step * config.learning_rate
+    moved = jax.tree.map(lambda w, direction: w - config.hidden_rate * rate * direction, layers, towards)
+    # Decay is of the output layer, and as strong where steps are small: the last keys in company have to let go too.
+    name, output = output_layer(policy.params)
+    kept = 1 - config.learning_rate * config.decay * config.network.hidden[-1] * aim.entropy
+    moved[name] = jax.tree.map(lambda w, direction: kept * w - rate * direction, output, towards[name])
+    params = {"params": moved}
     return Training(policy._replace(params=params), optimiser_state), ascent.log_empty
 
 

@@ -121,7 +121,7 @@ def test_the_gradient_of_all_keys_is_that_of_its_blocks(objective):
 
 
 def test_words_get_a_perfect_hash_on_every_seed():
-    config = ExpectedReturnConfig(num_bins=40, iterations=100, decay=9.0, network=NETWORK)
+    config = ExpectedReturnConfig(num_bins=40, iterations=100, network=NETWORK)
     train = jax.jit(jax.vmap(expected_return.make_train(config), (0, None)))
     state, history = train(jax.random.split(jax.random.key(0), 3), WORDS)
     assert (history.collisions[:, -1] == 0).all()
