@@ -98,6 +98,27 @@ def timed(work: Timed) -> tuple[float, Any]:
         gc.enable()
 
 
+def cores_used(work: Timed, runs: int = 3) -> float:
+    """Processor seconds of all threads of this process for each second that some runs of a work take."""
+    inner, given = (work.run, work.given) if isinstance(work, Work) else (work, None)
+    busy = []
+
+    def run(*given: Any) -> None:
+        before = time.process_time()
+        inner(*given)
+        busy.append(time.process_time() - before)
+
+    took = sum(timed(Work(run, given))[0] for _ in range(runs))
+    return sum(busy) / took
+
+
+def checked(right: bool, sentence: str) -> str:
+    """What was checked of answers; where it is not so the benchmark ends, for times of wrong answers say nothing."""
+    if not right:
+        sys.exit(f"\nWrong answers. This does not hold: {sentence}")
+    return sentence
+
+
 def medians(seconds: Mapping[Name, Sequence[float]]) -> dict[Name, float]:
     """The median of each work's seconds."""
     return {name: float(np.median(some)) for name, some in seconds.items()}

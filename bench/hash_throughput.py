@@ -1,8 +1,10 @@
 """Hash throughput: is the neural hash as fast as Python's own?
 
-Hashes the same 300,000 words of the study's dictionary with Python's `hash`, xxhash, a `dict`, a compiled perfect hash,
+Hashes the same 300,000 words of the study's dictionary with Python's `hash`, xxhash, a `dict`, compiled perfect hashes,
 the study's policy in PyTorch, and our hashers of 1,000 words and of the whole dictionary, turn by turn in one run.
-Prints nanoseconds a word and ratios, and draws throughput against batch size.
+Checks the answers of each first. Prints nanoseconds a word, ratios and the cores used, and draws throughput against
+batch size. Python's side is both a list comprehension and `np.fromiter(map(hash, words))`, which does our work: a list
+goes in, an array comes out.
 
     python -m bench.hash_throughput            # about 3 minutes on 2 cores
     python -m bench.hash_throughput --quick    # under two minutes
@@ -30,6 +32,7 @@ import tyro
 
 from bench import harness, hash_peers, hash_sizes
 from bench.data import dictionary, renewed
+from bench.hash_peers import Peer
 from jaxhash.hashing.keys.tokens import Tokens, tokenize
 from jaxhash.hashing.perfect.fitting import FitConfig, fit
 from jaxhash.hashing.perfect.hasher import Hasher
@@ -42,6 +45,7 @@ PYTHON, INTO_NUMPY = "Python's hash", "Python's hash, map into NumPy"
 SMALL, WHOLE = f"jaxhash seeds, {FEW_BINS:,} bins", "jaxhash seeds, dictionary"
 """The hashers that the ratios of the JSON object are about; seeds are the fastest to read."""
 TRAINED = "jaxhash sharded, dictionary"
+DICT, XXHASH, PHOBIC, BBHASH = "dict look-up", "xxhash", "phobic (in C)", "bbhash (in C++)"
 STUDY = "study's policy, PyTorch"
 LATENCIES = (1, 10, 100, 1_000)
 
@@ -62,7 +66,7 @@ class Config(harness.Options):
     largest_batch: int = 1_000_000
     """Batch sizes 1, 10, ... up to this are measured for the figure."""
     peers: bool = True
-    """Measure xxhash, phobic and PyTorch too."""
+    """Measure xxhash, phobic, bbhash and PyTorch too."""
     out: Path = Path("runs/hash_throughput")
     """Folder for the figure."""
 
@@ -74,14 +78,23 @@ def main(config: Config) -> None:
     words = random.Random(0).sample(all_words, min(config.words, len(all_words)))
     harness.say(f"fitting {FEW_BINS:,} and {len(all_words):,} keys ...")
     seeds = FitConfig(method="seeds")
-    hashers = {SMALL: fit(words[:FEW_BINS], seeds), WHOLE: fit(all_words, seeds), TRAINED: fit(all_words)}
+    built = {
+        SMALL: harness.timed(lambda: fit(words[:FEW_BINS], seeds)),
+        WHOLE: harness.timed(lambda: fit(all_words, seeds)),
+        TRAINED: harness.timed(lambda: fit(all_words)),
+    }
+    hashers: dict[str, Hasher] = {name: hasher for name, (_, hasher) in built.items()}
     # As wide as fingerprints read, 4 characters at a time; any width will do, and takes longer on the device.
-    tokens = tokenize(words, -(-max(len(word.encode()) for word in words) // 4) * 4)
+    width = -(-max(len(word.encode()) for word in all_words) // 4) * 4
+    tokens = tokenize(words, width)
     on_device = Tokens(*map(jnp.asarray, tokens))
-    table = {word: i for i, word in enumerate(all_words)}
+    agreement = _agreement(hashers, words, tokens, on_device)
     compile_seconds = {name: _first_call(hasher, words) for name, hasher in hashers.items()}
     harness.say("preparing the peers ...")
-    runs, phobic_bits, missing = _runs(hashers, table, words, all_words, config)
+    table = {word: i for i, word in enumerate(all_words)}
+    found = _peers(table, words, tokens) if config.peers else {}
+    peers = _python(table, words) | {name: peer for name, peer in found.items() if peer is not None}
+    runs = _runs(hashers, peers)
     in_order, at_random = renewed(words)
     hashed_before, few = in_order(), _few(words, config.quick)
     given: dict[str, Callable[[], Any]] = {
@@ -95,6 +108,10 @@ def main(config: Config) -> None:
     if (STUDY, IN_ORDER) in works:
         works[STUDY, IN_ORDER] = harness.Work(runs[STUDY, IN_ORDER], lambda: in_order()[:few])
     seconds, _ = harness.interleaved(works, 3 if config.quick else 11, warm_up=True, keep=False)
+    harness.say("counting the cores ...")
+    cores: dict[str, dict[str, float]] = {}
+    for (name, form), work in works.items():
+        cores.setdefault(name, {})[form] = harness.cores_used(work)
     sizes = sorted(hash_sizes.SIZES if config.quick else hash_sizes.SIZES + hash_sizes.MORE_SIZES)
     sizes = [size for size in sizes if size <= config.largest_batch]
     by_size = hash_sizes.measure(hashers[WHOLE], words, table, sizes, 3 if config.quick else 7)
@@ -103,10 +120,14 @@ def main(config: Config) -> None:
     style.save(hash_sizes.figure(by_size, title), config.out / "throughput.png")
     harness.say("measuring the machine's ceilings ...")
     result = figures(seconds, {name: few if name == STUDY else len(words) for name, _ in seconds}, by_size) | {
+        "cores_used": cores,
         "compile_seconds": compile_seconds,
-        "bits_per_key": {name: hasher.bits_per_key for name, hasher in hashers.items()} | phobic_bits,
-        "agreement": _agreement(hashers, words, tokens, on_device),
-        "skipped": missing,
+        "bits_per_key": {name: hasher.bits_per_key for name, hasher in hashers.items()}
+        | {name: peer.bits_per_key for name, peer in peers.items() if peer.bits_per_key},
+        "build_seconds": {name: took for name, (took, _) in built.items()}
+        | {name: peer.build_seconds for name, peer in peers.items() if peer.build_seconds},
+        "agreement": agreement + [peer.agreement for peer in peers.values() if peer.agreement],
+        "skipped": [name for name, peer in found.items() if peer is None],
         "ceilings": {
             "copy_bytes_per_second": harness.rate(harness.copies()),
             "integer_ops_per_second": harness.rate(harness.integer_operations()),
@@ -117,7 +138,7 @@ def main(config: Config) -> None:
         "characters_a_token": tokens.characters.shape[1],
     }
     _print(result, config)
-    harness.finish("hash_throughput", config, result, "torch", "xxhash", "phobic")
+    harness.finish("hash_throughput", config, result, "torch", "xxhash", "phobic", "bbhash")
 
 
 def figures(seconds: Timings, words: dict[str, int], by_size: dict[str, dict[int, list[float]]]) -> dict[str, Any]:
@@ -131,24 +152,16 @@ def figures(seconds: Timings, words: dict[str, int], by_size: dict[str, dict[int
     ns: dict[str, dict[str, float]] = {}
     for (name, form), took in harness.medians(seconds).items():
         ns.setdefault(name, {})[form] = 1e9 * took / words[name]
-    python = ns[PYTHON]
-    # Tokens against words in whichever order is faster for Python.
-    python |= dict.fromkeys((TOKENS, DEVICE), min(python[IN_ORDER], python[AT_RANDOM]))
-    ratios = {name: {form: python[form] / took for form, took in forms.items()} for name, forms in ns.items()}
-    for form in (TOKENS, DEVICE):
-        del python[form], ratios[PYTHON][form]
-    # The worse of the two hashers.
-    ours = {form: min(ratios[name][form] for name in (SMALL, WHOLE)) for form in ratios[SMALL]}
+    to_map, to_loop = ratios(ns, INTO_NUMPY), ratios(ns, PYTHON)
     nested: dict[str, dict[str, list[float]]] = {}
     for (name, form), some in seconds.items():
         nested.setdefault(name, {})[form] = some
     return {
-        "end_to_end_vs_python_hash": min(ours[IN_ORDER], ours[AT_RANDOM]),
-        "tokenised_vs_python_hash": ours[TOKENS],
-        "device_vs_python_hash": ours[DEVICE],
-        "end_to_end_vs_cached_python_hash": ours[CACHED],
+        **_worst(to_map, "numpy_map"),
+        **_worst(to_loop, "python_hash"),
         "ns_per_word": ns,
-        "ratios_to_python_hash": ratios,
+        "ratios_to_numpy_map": to_map,
+        "ratios_to_python_hash": to_loop,
         "spread": {f"{name}, {form}": spread for (name, form), spread in harness.spreads(seconds).items()},
         "latency_seconds": {
             name: {size: float(np.median(of_size[size])) for size in LATENCIES if size in of_size}
@@ -160,35 +173,56 @@ def figures(seconds: Timings, words: dict[str, int], by_size: dict[str, dict[int
     }
 
 
-def _runs(
-    hashers: dict[str, Hasher], table: dict[str, int], words: list[str], all_words: list[str], config: Config
-) -> tuple[dict[tuple[str, str], Run], dict[str, float], list[str]]:
-    """What is measured by name and form, the size of the compiled perfect hash, and which peers are missing."""
-    either, each = (IN_ORDER, AT_RANDOM), (IN_ORDER, AT_RANDOM, CACHED)
-    table_of: list[tuple[str, tuple[str, ...], Run]] = [
-        (PYTHON, each, lambda some: [hash(w) % FEW_BINS for w in some]),
-        (INTO_NUMPY, either, lambda some: np.fromiter(map(hash, some), np.int64, len(some)) % FEW_BINS),
-        ("dict look-up", each, lambda some: [table[w] for w in some]),
-    ]
-    bits, missing = {}, []
-    if config.peers:
-        width = max(len(word.encode()) for word in words)
-        of_all = [word for word in all_words if len(word.encode()) <= width]
-        xxhash, study = hash_peers.xxhash_loop(FEW_BINS), hash_peers.study_policy(all_words, FEW_BINS)
-        phobic = hash_peers.phobic(all_words, tokenize(of_all, width))
-        if xxhash is not None:
-            table_of.append(("xxhash", either, xxhash))
-        if phobic is not None:
-            of_words, of_tokens, bits["phobic (in C)"] = phobic
-            table_of += [("phobic (in C)", either, of_words), ("phobic (in C)", (TOKENS,), of_tokens)]
-        if study is not None:
-            table_of.append((STUDY, (IN_ORDER,), study))
-        peers = {"xxhash": xxhash, "phobic": phobic, "torch": study}
-        missing = [f"{name} is not installed and was left out" for name, peer in peers.items() if peer is None]
+def ratios(ns: dict[str, dict[str, float]], to: str) -> dict[str, dict[str, float]]:
+    """How many times as fast as one hash function each is; tokens beside words in the order that is faster for it."""
+    reference = ns[to] | dict.fromkeys((TOKENS, DEVICE), min(ns[to][IN_ORDER], ns[to][AT_RANDOM]))
+    return {
+        name: {form: reference[form] / took for form, took in forms.items() if form in reference}
+        for name, forms in ns.items()
+    }
+
+
+def _worst(to: dict[str, dict[str, float]], name: str) -> dict[str, float]:
+    """The ratios of the JSON object: of the slower of two hashers, and of the slower order of new words."""
+    ours = {form: min(to[SMALL][form], to[WHOLE][form]) for form in to[SMALL]}
+    return {
+        f"end_to_end_vs_{name}": min(ours[IN_ORDER], ours[AT_RANDOM]),
+        f"tokenised_vs_{name}": ours[TOKENS],
+        f"device_vs_{name}": ours[DEVICE],
+        f"end_to_end_vs_cached_{name}": ours[CACHED],
+    }
+
+
+def _python(table: dict[str, int], words: list[str]) -> dict[str, Peer]:
+    return {
+        PYTHON: hash_peers.python_loop(FEW_BINS),
+        INTO_NUMPY: hash_peers.numpy_map(FEW_BINS, words),
+        DICT: hash_peers.dict_lookup(table, words),
+    }
+
+
+def _peers(table: dict[str, int], words: list[str], tokens: Tokens) -> dict[str, Peer | None]:
+    keys = list(table)
+    return {
+        XXHASH: hash_peers.xxhash_loop(FEW_BINS, words),
+        PHOBIC: hash_peers.phobic(keys, tokenize(keys, tokens.characters.shape[1]), tokens),
+        BBHASH: hash_peers.bbhash(keys),
+        STUDY: hash_peers.study_policy(FEW_BINS, keys),
+    }
+
+
+def _runs(hashers: dict[str, Hasher], peers: dict[str, Peer]) -> dict[tuple[str, str], Run]:
+    """What is measured, by name and form of the words."""
+    runs: dict[tuple[str, str], Run] = {}
+    for name, peer in peers.items():
+        forms = (IN_ORDER,) if name == STUDY else (IN_ORDER, AT_RANDOM, CACHED)
+        runs |= {(name, form): peer.of_words for form in forms}
+        if peer.of_tokens is not None:
+            runs[name, TOKENS] = peer.of_tokens
     for name, hasher in hashers.items():
-        table_of.append((name, (*each, TOKENS), partial(_on_host, hasher)))
-        table_of.append((name, (DEVICE,), partial(_on_device, hasher)))
-    return {(name, form): run for name, forms, run in table_of for form in forms}, bits, missing
+        runs |= {(name, form): partial(_on_host, hasher) for form in (IN_ORDER, AT_RANDOM, CACHED, TOKENS)}
+        runs[name, DEVICE] = partial(_on_device, hasher)
+    return runs
 
 
 def _on_host(hasher: Hasher, keys: list[str] | Tokens) -> np.ndarray:
@@ -212,31 +246,41 @@ def _first_call(hasher: Hasher, words: list[str]) -> float:
 
 
 def _agreement(hashers: dict[str, Hasher], words: list[str], tokens: Tokens, on_device: Tokens) -> list[str]:
-    """Whether the bins are right, in sentences."""
+    """What was checked of our bins, in sentences."""
     sentences = []
     for name, hasher in hashers.items():
         bins = np.asarray(hasher(words))
-        same = all(np.array_equal(bins, np.asarray(hasher(form))) for form in (tokens, on_device))
-        pure = np.array_equal(bins, np.asarray(jax.jit(hasher.apply)(on_device)))
+        others = [hasher(tokens), hasher(on_device), jax.jit(hasher.apply)(on_device)]
         known = bins[: hasher.num_keys]
-        sentences.append(
-            f"{name}: words, tokens and tokens on the device give {'the same bins' if same else 'DIFFERENT bins'}, "
-            f"{'the same' if pure else 'OTHERS'} as the pure function; "
-            f"{len(known) - len(np.unique(known)):,} collisions among {len(known):,} of its keys"
-        )
+        right = all(np.array_equal(bins, np.asarray(other)) for other in others) and len(known) == len(np.unique(known))
+        sentence = f"{name}: words, tokens, tokens on the device and the pure function give the same bins, "
+        sentences.append(harness.checked(right, f"{sentence}and no two of {len(known):,} of its keys share one"))
     return sentences
 
 
+def _shown(ratio: float) -> str:
+    return f"{ratio:.2f}x" if ratio >= 0.1 else f"1/{1 / ratio:.0f}"
+
+
 def _print(result: dict[str, Any], config: Config) -> None:
-    rows, ratios = [], result["ratios_to_python_hash"]
+    rows, to_map, to_loop = [], result["ratios_to_numpy_map"], result["ratios_to_python_hash"]
     for name, forms in result["ns_per_word"].items():
         for form, ns in forms.items():
-            ratio, spread = ratios[name][form], result["spread"][f"{name}, {form}"]
-            shown = "" if name == PYTHON else f"{ratio:.2f}x" if ratio >= 0.1 else f"1/{1 / ratio:.0f}"
-            rows.append((name, form, f"{1e3 / ns:,.2f}", f"{ns:,.1f}", f"{spread:.0%}", shown))
+            spread, cores = result["spread"][f"{name}, {form}"], result["cores_used"][name][form]
+            both = (_shown(to[name][form]) for to in (to_map, to_loop))
+            rows.append((name, form, f"{1e3 / ns:,.2f}", f"{ns:,.1f}", f"{spread:.0%}", f"{cores:.1f}", *both))
     harness.show(
         f"{result['words']:,} words of {result['dictionary']:,} ({result['data']})",
-        ("", "words", "million/s", "ns a word", "spread", "against Python's hash"),
+        (
+            "",
+            "words",
+            "million/s",
+            "ns a word",
+            "spread",
+            "cores",
+            "against its map into NumPy",
+            "against Python's hash",
+        ),
         rows,
     )
     latency, ceilings = result["latency_seconds"], result["ceilings"]
@@ -248,7 +292,7 @@ def _print(result: dict[str, Any], config: Config) -> None:
             for size in latency[hash_sizes.PYTHON]
         ],
         *result["agreement"],
-        *result["skipped"],
+        *(f"{name} is left out, for its package is not installed" for name in result["skipped"]),
         *(
             f"{name}: the first call takes {took:.2f} s more; not in these times"
             for name, took in result["compile_seconds"].items()

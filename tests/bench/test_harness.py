@@ -1,8 +1,11 @@
 """What benchmarks share: whose turn it is in a round, what is timed, and what goes to standard output."""
 
 import gc
+import hashlib
 import itertools
 import json
+import resource
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -82,6 +85,38 @@ def test_the_result_is_the_last_line_and_a_record(monkeypatch, tmp_path, capsys)
     assert json.loads((tmp_path / "codes-box.json").read_text()) == found
     harness.finish("codes", harness.Options(), {"ratio": 2.5})
     assert capsys.readouterr().out == ""
+
+
+def test_cores_are_processor_seconds_of_the_run_alone_by_its_seconds(clock, monkeypatch):
+    busy, made = itertools.count(step=6), []
+    monkeypatch.setattr(harness.time, "process_time", lambda: float(next(busy)))
+
+    def given():
+        next(busy)  # what the argument costs does not count
+        made.append(1)
+        return 0
+
+    # Three runs of 1, 3 and 5 seconds, each of 6 processor seconds.
+    assert harness.cores_used(harness.Work(lambda _: None, given)) == pytest.approx(18 / 9)
+    assert len(made) == 3
+
+
+def test_all_threads_count_as_cores():
+    def work():
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda _: hashlib.pbkdf2_hmac("sha256", b"", b"", 300_000), range(2)))
+
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    took, used = harness.timed(lambda: harness.cores_used(work, 1))
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert used * took == pytest.approx(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, rel=0.2)
+
+
+def test_wrong_answers_end_a_benchmark():
+    assert harness.checked(True, "all agree") == "all agree"
+    with pytest.raises(SystemExit) as ended:
+        harness.checked(False, "all agree")
+    assert "This does not hold: all agree" in ended.value.code  # a text: Python prints it and exits with 1
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells it there")
