@@ -8,7 +8,7 @@ To be run after a benchmark was run with `--record cpu-epyc-2-cores`, or after t
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import xarray as xr
 
 from bench.harness import RESULTS
+from bench.hash_throughput import INTO_NUMPY, PYTHON, ratios
 from jaxhash.hashing.study.table import expected_collisions
 
 MACHINE = "cpu-epyc-2-cores"
@@ -45,8 +46,14 @@ def summary(machine: str) -> str:
         _result("properties", machine),
         _result("codes", machine),
     )
-    hashing, commands = _result("hash_throughput", machine), _result("perfect_hash", machine)["commands"]
-    dictionary = next(found for name, found in commands.items() if name.startswith("jaxhash fit dwyl"))
+    hashing, hasher = _result("hash_throughput", machine), "jaxhash seeds, dictionary"
+    cores = hashing["cores_used"]
+    orders, to_map, to_loop = (
+        [of[hasher][form] for form in ("in order", "at random")]
+        for of in (hashing["ns_per_word"], hashing["ratios_to_numpy_map"], hashing["ratios_to_python_hash"])
+    )
+    by_default = (row for row in _result("perfect_hash", machine)["results"] if row["method"] == "sharded")
+    dictionary = max(by_default, key=lambda row: row["words"])
     large = next(row for row in _keys(machine) if row["method"] == "sharded" and row["size"] == 10**7)
     rows = [
         (
@@ -66,11 +73,13 @@ def summary(machine: str) -> str:
         ),
         (
             "300,000 words hashed, list in, array out",
-            f"{_worst(hashing, 'seeds, dictionary'):.0f} ns a word",
-            f"{hashing['end_to_end_vs_python_hash']:.1f}x a Python loop over `hash`",
+            f"{orders[0]:.0f} ns a word in order, {orders[1]:.0f} at random",
+            f"{to_map[0]:.1f}x and {to_map[1]:.1f}x Python's own hash mapped into NumPy, modulo included (equal work); "
+            f"{to_loop[0]:.1f}x and {to_loop[1]:.1f}x a Python loop; on {_range(cores[hasher].values())} cores, "
+            f"Python on {_range(cores[INTO_NUMPY].values())}",
         ),
         (
-            "minimal perfect hash of 466,551 words, whole command",
+            f"minimal perfect hash of {dictionary['words']:,} words, whole command",
             f"{median(dictionary['seconds']):.1f} s",
             f"{dictionary['bits_per_key']:.1f} bits a key",
         ),
@@ -126,13 +135,43 @@ def codes(machine: str) -> str:
 def throughput(machine: str) -> str:
     """Nanoseconds a word of each hash function, by how the words lie in memory."""
     found = _result("hash_throughput", machine)
-    columns = ("in order", "at random", "cached", "tokens", "device")
+    columns = {
+        "in order": "new `str`, in order",
+        "at random": "new `str`, at random",
+        "cached": "hash cached",
+        "tokens": "from tokens",
+        "device": "tokens on the device",
+    }
+    to_map, to_loop = (ratios(found["ns_per_word"], to) for to in (INTO_NUMPY, PYTHON))
+    cores = found.get("cores_used")  # counted since the last day of November 2026
     rows = []
-    for name, nanoseconds in found["ns_per_word"].items():
-        ratios = found["ratios_to_python_hash"].get(name, {})
-        rows.append((_name(name), *(_beside(nanoseconds.get(column), ratios.get(column)) for column in columns)))
-    heads = ("new `str`, in order", "new `str`, at random", "hash cached", "from tokens", "tokens on the device")
-    return _table(("ns a word", *heads), rows)
+    for name, times in found["ns_per_word"].items():
+        both = {column: [to[name][column] for to in (to_map, to_loop) if column in to[name]] for column in times}
+        cells = [_beside(times[column], both[column]) if column in times else "" for column in columns]
+        rows.append((_name(name), *cells, *([_range(cores[name].values())] if cores else [])))
+    return _table(("ns a word", *columns.values(), *(["cores"] if cores else [])), rows)
+
+
+def sizes(machine: str) -> str:
+    """Bits a key of the perfect hashes of the dictionary, and the seconds it took to find them."""
+    found = _result("hash_throughput", machine)
+    seconds = found["build_seconds"]
+    rows = [
+        (name, f"{bits:.2f}", f"{seconds[name]:.1f}")
+        for name, bits in found["bits_per_key"].items()
+        if "bins" not in name
+    ]
+    return _table(("", "bits a key", "seconds to build"), rows)
+
+
+def fits(machine: str) -> str:
+    """Seconds, cores, memory and size of each whole `jaxhash fit` command."""
+    rows = []
+    for found in _result("perfect_hash", machine)["results"]:
+        seconds, cores, peak = median(found["seconds"]), median(found["cores_used"]), max(found["peak_bytes"])
+        cells = f"{seconds:.1f}", f"{cores:.1f}", f"{peak / 2**30:.2f}", f"{found['bits_per_key']:,.1f}"
+        rows.append((f"`{found['method']}`", f"{found['words']:,}", *cells))
+    return _table(("`--method`", "words", "seconds", "cores", "peak, GiB", "bits a key"), rows)
 
 
 def calls(machine: str) -> str:
@@ -207,7 +246,7 @@ def _of_learner(attributes: dict[str, Any], history: xr.Dataset) -> tuple[str, .
 
 TABLES: dict[str, Callable[[str], str]] = {
     table.__name__: table
-    for table in (summary, training, properties, codes, throughput, calls, scaling, compiling, hash_study)
+    for table in (summary, training, properties, codes, throughput, sizes, calls, fits, scaling, compiling, hash_study)
 }
 
 
@@ -223,18 +262,13 @@ def _name(name: str) -> str:
     return name.replace("latent", "seeds")  # as the files of before November 2026 call it
 
 
-def _worst(hashing: dict[str, Any], hasher: str) -> float:
-    (times,) = [times for name, times in hashing["ns_per_word"].items() if _name(name) == f"jaxhash {hasher}"]
-    return max(times["in order"], times["at random"])
-
-
-def _beside(nanoseconds: float | None, ratio: float | None) -> str:
-    if nanoseconds is None:
-        return ""
+def _beside(nanoseconds: float, times_as_fast: Sequence[float]) -> str:
     time = f"{nanoseconds:,.0f}" if nanoseconds >= 10 else f"{nanoseconds:.1f}"
-    if ratio is None or ratio == 1:
-        return time
-    return f"{time} ({ratio:.1f}x)" if ratio >= 1 else f"{time} (1/{1 / ratio:.1f})"
+    return f"{time} ({', '.join(f'{x:.1f}x' if x >= 1 else f'1/{1 / x:.1f}' for x in times_as_fast)})"
+
+
+def _range(some: Collection[float]) -> str:
+    return " to ".join(dict.fromkeys(f"{end(some):.1f}" for end in (min, max)))
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
