@@ -1,16 +1,15 @@
-"""Beyond the study: REINFORCE's hyper-parameters, swept as one program; and a policy that embeds characters.
+"""Beyond the study: REINFORCE's hyper-parameters, swept as one program.
 
-The future work of A. Museth, "Neural Hash Functions" (CS285), names hyper-parameters and character embeddings. All
-values of learning rate, entropy bonus and baseline are trained side by side, as one `vmap` of one compiled program,
-on the same words again and again, from a start that is spread and sharp (`jaxhash/hashing/study/whitened.py`). The map
-shows the collisions that are left under the most probable bins. With the best of them, one-hot positions and character
-embeddings are then compared. docs/hash-study.md says what was found.
+The future work of A. Museth, "Neural Hash Functions" (CS285), names hyper-parameters. All values of learning rate,
+entropy bonus and baseline are trained side by side, as one `vmap` of one compiled program, on the same words again and
+again, from a start that is spread and sharp (`jaxhash/hashing/study/whitened.py`). The map shows the collisions that
+are left under the most probable bins. docs/hash-study.md says what was found.
 
     python -m experiments.hash_hyperparameters
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -27,7 +26,6 @@ from jaxhash.hashing.study.reinforce import ReinforceConfig, Tuning
 from jaxhash.hashing.study.table import expected_collisions
 from jaxhash.hashing.study.whitened import sharp_deviation
 from jaxhash.plots import hashing as hash_plots
-from jaxhash.plots.hashing import Panel
 from jaxhash.terminal import hashing
 from jaxhash.terminal.command import command
 from jaxhash.terminal.files import save
@@ -74,39 +72,17 @@ def body(config: Config) -> None:
     left = sweep["collisions"][..., -10:].mean(("repeat", "iteration"))
     where = left.argmin(...)
     rate, bonus, baseline = (float(left[name][where[name]]) for name in ("learning_rate", "entropy_bonus", "baseline"))
-    best = replace(learner, tuning=Tuning(rate, bonus, baseline))
-    readers = {
-        "one-hot positions": best,
-        "character embeddings": replace(best, network=hashing.network(tokens, config.hidden, "embedding")),
-    }
-    embedding = hashing.learners(
-        {
-            name: hashing.train(name, reinforce.make_train, variant, config.common, tokens)[1]
-            for name, variant in readers.items()
-        }
-    )
-
     chance = expected_collisions(config.words, config.bins)
     task = f"REINFORCE on the same {config.words} words, {config.bins} bins"
-    panels = [
-        Panel("collisions", "collisions, most probable bins", chance, "chance"),
-        Panel("drawn_collisions", "collisions, bins drawn", chance, "chance"),
-        Panel("entropy", "entropy (nats)"),
-    ]
     runs = left.size * config.common.seeds
     label = "collisions left, most probable bins"
-    figures = {
-        NAME: hash_plots.heat_map(left, f"{task}: {runs} runs in one program (chance: {chance:.1f})", label),
-        "hash_embedding": hash_plots.curves([("", embedding)], [panels], task),
-    }
+    figure = hash_plots.heat_map(left, f"{task}: {runs} runs in one program (chance: {chance:.1f})", label)
     table = left.to_dataframe("collisions_left").reset_index()
-    save(config.common.folder(NAME), figures, {NAME: table}, {"sweep": sweep, "embedding": embedding})
+    save(config.common.folder(NAME), {NAME: figure}, {NAME: table}, {"sweep": sweep})
     Console().print(
         f"Fewest collisions left: {float(left.min()):.1f} of {config.words} words (chance {chance:.1f}), with "
         f"learning rate {rate:g}, entropy bonus {bonus:g}, baseline {baseline:g}."
     )
-    columns = {"collisions": "collisions, best bins", "drawn_collisions": "drawn", "entropy": "entropy (nats)"}
-    Console().print(hashing.summary(task, [("", embedding)], columns))
 
 
 def one_program(config: Config, learner: ReinforceConfig, tokens: Tokens) -> xr.Dataset:

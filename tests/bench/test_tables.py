@@ -58,9 +58,9 @@ def test_the_experiment_quotes_its_kept_file():
     text = " ".join(perfect_hash.__doc__.split())
     small, one, all_words = (
         rows.loc[("sharded", 10_000)],
-        rows.loc[("prototypes", 10_000)],
+        rows.loc[("network", 1_000)],
         rows.loc[("sharded", 466_551)],
     )
     assert f"10,000 words in {small['seconds']:.1f} s at {small['bits_per_key']:.1f} bits per key" in text
-    assert f"and {one['seconds']:.1f} s at {one['bits_per_key']:,.0f} (prototypes)" in text
+    assert f"1,000 words in {one['seconds']:.1f} s at {one['bits_per_key']:,.0f} (network)" in text
     assert f"the dictionary in {all_words['seconds']:.1f} s at {all_words['bits_per_key']:.1f}" in text
