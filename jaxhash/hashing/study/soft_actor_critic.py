@@ -47,6 +47,9 @@ class SoftActorCriticConfig:
     """Share of the critics that goes into the target critics at each step; 0.005 is the paper's tau."""
     target_entropy: float = 0.98
     """The entropy to hold, as a share of log(num_bins); 0.98 is the paper's."""
+    initial_temperature: float = table.REWARD_EMPTY
+    """Weight of the entropy at the start; it is learned. As large as a reward: from the usual 1, the policy gathers in
+    few bins until the temperature has risen (docs/hash-study.md)."""
     learning_rate: float = 3e-4
     """Adam's step size for actor, critics and temperature; 3e-4 is the paper's."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -57,6 +60,7 @@ class SoftActorCriticConfig:
         check(0 <= self.discount <= 1, "discount", self.discount, "in [0, 1]")
         check(0 < self.target_rate <= 1, "target_rate", self.target_rate, "in (0, 1]")
         check(0 <= self.target_entropy <= 1, "target_entropy", self.target_entropy, "in [0, 1]")
+        check(self.initial_temperature > 0, "initial_temperature", self.initial_temperature, "more than 0")
 
 
 class Learned(NamedTuple):
@@ -89,7 +93,7 @@ class SoftActorCriticState(NamedTuple):
 
 
 class SoftActorCriticRecord(NamedTuple):
-    """A `learner.Record`, and the temperature. The loss is the critics', of the iteration's last step."""
+    """A `loop.Record`, and what drives the policy. The loss is the critics', of the iteration's last step."""
 
     collisions: Int[Array, "*iterations"]
     largest_bin: Int[Array, "*iterations"]
@@ -99,6 +103,9 @@ class SoftActorCriticRecord(NamedTuple):
     entropy: Float[Array, "*iterations"]
     loss: Float[Array, "*iterations"]
     temperature: Float[Array, "*iterations"]
+    value_spread: Float[Array, "*iterations"]
+    """Standard deviation over the bins of the smaller critic, mean over the words of the iteration's last step. The
+    policy is drawn to softmax(values / temperature): where this is far above the temperature, to few bins."""
 
 
 def make_train(
@@ -116,7 +123,7 @@ def make_train(
 
     def losses(
         learned: Learned, target_critics: Params, here: Transitions, tokens: Tokens
-    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
         words, following = take(tokens, here.word), take(tokens, here.next_word)
         temperature = jnp.exp(learned.log_temperature)
         targets = soft_targets(
@@ -132,14 +139,16 @@ def make_train(
         critic = critic_loss(q, here.bin, targets)
         # Each part holds fixed what the others move: the sum has the gradient of each for its own parameters.
         actor = actor_loss(logits, q, temperature)
-        return critic + actor + temperature_loss(learned.log_temperature, logits, target_entropy), critic
+        total = critic + actor + temperature_loss(learned.log_temperature, logits, target_entropy)
+        return total, (critic, q.min(0).std(-1).mean())
 
     def train(key: Key[Array, ""], tokens: Tokens) -> tuple[SoftActorCriticState, SoftActorCriticRecord]:
         num_keys, batch = tokens.characters.shape[0], config.batch_size
         check_batches(config.batches, num_keys, batch)
         one = take(tokens, jnp.arange(1))
         critics = jax.vmap(network.init, (0, None))(jax.random.split(stream_key(key, Stream.INIT_CRITIC)), one)
-        learned = Learned(network.init(stream_key(key, Stream.INIT), one), critics, jnp.zeros(()))
+        log_temperature = jnp.log(jnp.float32(config.initial_temperature))
+        learned = Learned(network.init(stream_key(key, Stream.INIT), one), critics, log_temperature)
         room = jnp.zeros(config.replay * batch, jnp.int32)
         empty = Transitions(room, room, room.astype(jnp.float32), room, room.astype(jnp.float32))
 
@@ -160,22 +169,22 @@ def make_train(
             )
             held = jnp.minimum(iteration + 1, config.replay) * batch
 
-            def update(carry: tuple[Learned, Params, Any], key: Array) -> tuple[tuple, Array]:
+            def update(carry: tuple[Learned, Params, Any], key: Array) -> tuple[tuple, tuple[Array, Array]]:
                 learned, target_critics, optimiser_state = carry
                 chosen = jax.random.randint(key, (config.replay_batch,), 0, held)
                 here = jax.tree.map(lambda a: a[chosen], replay)
-                gradient, loss = jax.grad(losses, has_aux=True)(learned, target_critics, here, tokens)
+                gradient, noted = jax.grad(losses, has_aux=True)(learned, target_critics, here, tokens)
                 updates, optimiser_state = optimiser.update(gradient, optimiser_state)
                 learned = optax.apply_updates(learned, updates)
                 target_critics = optax.incremental_update(learned.critics, target_critics, config.target_rate)
-                return (learned, target_critics, optimiser_state), loss
+                return (learned, target_critics, optimiser_state), noted
 
             carry = (state.learned, state.target_critics, state.optimiser)
             replay_keys = jax.random.split(stream_key(key, Stream.REPLAY, iteration), config.updates)
-            carry, loss = jax.lax.scan(update, carry, replay_keys)
+            carry, (loss, spread) = jax.lax.scan(update, carry, replay_keys)
             record = measure(logits, bins, rewards[None], loss[-1])
             temperature = jnp.exp(state.learned.log_temperature)
-            return SoftActorCriticState(*carry, replay), SoftActorCriticRecord(*record, temperature)
+            return SoftActorCriticState(*carry, replay), SoftActorCriticRecord(*record, temperature, spread[-1])
 
         state = SoftActorCriticState(learned, critics, optimiser.init(learned), empty)
         return iterate(step, state, stream_key(key, Stream.DRAWS), config.iterations, callback)

@@ -43,12 +43,19 @@ LEARNERS = {
     "actor_critic": (actor_critic, actor_critic.ActorCriticConfig(**SMALL, batch_size=8), (TOKENS,)),
     "soft_actor_critic": (
         soft_actor_critic,
-        soft_actor_critic.SoftActorCriticConfig(**SMALL, batch_size=8, replay=2, replay_batch=4, updates=2),
+        soft_actor_critic.SoftActorCriticConfig(
+            **SMALL, batch_size=8, replay=2, replay_batch=4, updates=2, initial_temperature=2.0
+        ),
         (TOKENS,),
     ),
     "table_reinforce": (
         table_reinforce,
         table_reinforce.TableReinforceConfig(**SMALL, batch_size=8, episodes=2),
+        (TOKENS,),
+    ),
+    "table_reinforce, return": (
+        table_reinforce,
+        table_reinforce.TableReinforceConfig(**SMALL, batch_size=8, episodes=2, credit="return"),
         (TOKENS,),
     ),
     "guided": (guided, guided.GuidedConfig(**SMALL, batch_size=6), (TOKENS,)),
@@ -99,6 +106,13 @@ def test_histories_have_all_iterations_and_seeds_differ(name):
         assert history.collisions.max() <= 7
 
 
+def test_the_temperature_begins_where_it_is_told():
+    _, history = trained("soft_actor_critic")
+    np.testing.assert_allclose(history.temperature[:, 0], 2.0, rtol=1e-6)
+    assert (history.temperature[:, -1] != 2.0).all()
+    assert (history.value_spread > 0).all()
+
+
 def test_imitation_learns_few_keys_by_heart_and_not_those_held_out():
     _, history = trained("imitate")
     assert history.accuracy[:, -10:].mean() > 0.99
@@ -123,6 +137,10 @@ def test_reports_tell_how_far_a_training_is():
         (lambda: reinforce.ReinforceConfig(iterations=0), "iterations=0 is not valid"),
         (lambda: actor_critic.ActorCriticConfig(discount=1.5), "discount=1.5 is not valid"),
         (lambda: soft_actor_critic.SoftActorCriticConfig(target_rate=0.0), "target_rate=0.0 is not valid"),
+        (
+            lambda: soft_actor_critic.SoftActorCriticConfig(initial_temperature=0.0),
+            "initial_temperature=0.0 is not valid",
+        ),
         (lambda: table_reinforce.TableReinforceConfig(episodes=0), "episodes=0 is not valid"),
         (lambda: reptile.MetaConfig(num_bins=4), "a perfect hash needs num_bins >= 32"),
         (lambda: imitation.ImitateConfig(batch_size=0), "batch_size=0 is not valid"),
