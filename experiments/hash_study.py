@@ -108,13 +108,16 @@ FIGURES = {
     "3": Figure("Actor-Critic", "similar to figure 2 or worse", Size(1000, 1000, 1000), ("actor_critic",)),
     "4": Figure("Soft Actor-Critic", "similar to figure 3", Size(1000, 1000, 1000), ("soft_actor_critic",)),
     "5": Figure(
-        "Policy Gradient that sees the table (no hash function)", "falls clearly", Size(100, 100, 500), ("sees_table",)
+        "Policy Gradient that sees the table (no hash function)",
+        "falls clearly",
+        Size(100, 100, 1000),
+        ("sees_table", "sees_table_return"),
     ),
     "5b": Figure(
         "Policy Gradient that sees the table (no hash function)",
         "falls, more slowly",
         Size(1000, 1000, 200),
-        ("sees_table",),
+        ("sees_table", "sees_table_return"),
     ),
     "6": Figure(
         "the same words again and again",
@@ -162,6 +165,12 @@ LEARNERS: dict[str, tuple[Any, Callable[[Size, NetworkConfig], Any]]] = {
             size.bins, size.iterations, size.placed, episodes=4 if size.placed <= 300 else 1, network=network
         ),
     ),
+    "sees_table_return": (
+        table_reinforce,
+        lambda size, network: TableReinforceConfig(
+            size.bins, size.iterations, size.placed, episodes=1, credit="return", learning_rate=3e-4, network=network
+        ),
+    ),
     "reinforce": (
         reinforce,
         lambda size, network: ReinforceConfig(
@@ -195,6 +204,7 @@ Learner = Literal[
     "actor_critic",
     "soft_actor_critic",
     "sees_table",
+    "sees_table_return",
     "reinforce",
     "expected_return",
     "shown_bins",
@@ -281,7 +291,8 @@ def place(config: Config, name: str, size: Size, keys: list[bytes], folder: Path
     results = hashing.learners(histories)
     results["seconds"] = "learner", seconds  # of all repeats, compiling included
     results["settings"] = "learner", settings
-    results.attrs = {"figure": name, "words": size.words, "placed": size.placed, "bins": size.bins} | machine()
+    results.attrs = {"figure": name, "keys": common.keys, "words": size.words, "placed": size.placed, "bins": size.bins}
+    results.attrs |= machine()
     chance = expected_collisions(size.placed, size.bins)
     title = f"Figure {name}: {figure.title}, {size.placed:,} words in {size.bins:,} bins, {common.seeds} seeds"
     panels = [
