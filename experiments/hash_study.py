@@ -116,7 +116,7 @@ FIGURES = {
     "5b": Figure(
         "Policy Gradient that sees the table (no hash function)",
         "falls, more slowly",
-        Size(1000, 1000, 200),
+        Size(1000, 1000, 1000),
         ("sees_table", "sees_table_return"),
     ),
     "6": Figure(
@@ -162,7 +162,11 @@ LEARNERS: dict[str, tuple[Any, Callable[[Size, NetworkConfig], Any]]] = {
     "sees_table": (
         table_reinforce,
         lambda size, network: TableReinforceConfig(
-            size.bins, size.iterations, size.placed, episodes=4 if size.placed <= 300 else 1, network=network
+            size.bins,
+            size.iterations,
+            size.placed,
+            episodes=4 if size.placed <= 300 else 8,
+            network=network,
         ),
     ),
     "sees_table_return": (
