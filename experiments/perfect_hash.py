@@ -81,6 +81,8 @@ def measure(config: Config, console: Console) -> tuple[list[dict[str, object]], 
                 except NotPerfect as error:
                     hasher = error.hasher
                 seconds = time.monotonic() - began
+                # Reading and checking count keys, not steps.
+                reports = [report for report in reports if report.stage == "fitting"]
                 row = {"method": method, "words": size, "seed": seed}
                 fits.append(
                     {
@@ -126,7 +128,7 @@ def draw_figure(curves: list[dict[str, object]], config: Config) -> Figure:
                 )
         panel.set(
             title=titles[method],
-            xlabel="learning steps" if method == "sharded" else "times all words are shown a bin",
+            xlabel="learning steps" if method == "sharded" else "times all words are placed",
             ylabel="colliding words / words",
             ylim=(-0.03, 1.03),
         )
