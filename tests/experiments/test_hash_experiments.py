@@ -7,10 +7,11 @@ import sys
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 
-from experiments import hash_study
+from experiments import hash_capacity, hash_study
 from jaxhash.terminal import hashing
 from jaxhash.terminal.hashing import Common
 
@@ -125,3 +126,18 @@ def test_ctrl_c_ends_a_training_at_once_and_writes_nothing(tmp_path):
     assert process.returncode == 130, error
     assert "Interrupted. Nothing was written." in error
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_capacity_tells_widths_that_hold_the_words_from_those_that_do_not(tmp_path):
+    options = ["--words", "40", "--hidden", "4", "64", "--readers", "bits", "--iterations", "60", "--seeds", "2"]
+    hash_capacity.main([*options, "--keys", "english", "--out", str(tmp_path)])
+    table = pd.read_csv(tmp_path / "hash_capacity.csv")
+    longest = max(map(len, hashing.words(Common(), 40)))
+    for units, perfect in ((4, False), (64, True)):
+        rows = table[table["hidden"] == units]
+        # Kernels and biases of three layers that begin at 8 bits a character.
+        assert set(rows["parameters"]) == {8 * longest * units + units + units**2 + units + 40 * units + 40}
+        assert ((rows["fewest_collisions"] == 0) == perfect).all()
+        assert (rows["iterations_to_perfect"].notna() == perfect).all()
+    assert (tmp_path / "hash_capacity.png").stat().st_size > 10_000
