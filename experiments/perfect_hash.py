@@ -25,6 +25,7 @@ from rich.table import Table
 
 from jaxhash.hashing.perfect.fitting import FitConfig, NotPerfect, Progress, fit
 from jaxhash.hashing.perfect.hasher import floor_bits_per_key
+from jaxhash.hashing.perfect.network import Network, weight_bits
 from jaxhash.plots.style import BLUE, GREEN, GREY, ORANGE, PURPLE
 from jaxhash.terminal import hashing
 from jaxhash.terminal.command import command
@@ -91,6 +92,7 @@ def measure(config: Config, console: Console) -> tuple[list[dict[str, object]], 
                         "seconds": round(seconds, 3),
                         "steps": reports[-1].steps,
                         "bits_per_key": round(hasher.bits_per_key, 3),
+                        "bits_per_weight": weight_bits(hasher.policy) if isinstance(hasher.policy, Network) else None,
                         "load": hasher.load,
                         "least_bits_per_key": round(floor_bits_per_key(hasher.load), 3),
                     }

@@ -48,7 +48,7 @@ class FitConfig:
     """`sharded`: a tiny policy for every 32 keys, all trained side by side; for any number of keys. `seeds`: 16-bit
     seeds found by search, nothing is trained; the smallest, for any number of keys. `network`: the study's network
     with two hidden layers and a logit for every key, trained by the policy gradient; its cost grows with the square of
-    the keys, 10,000 take minutes."""
+    the keys, and of many thousand some may still collide."""
     seed: int = 0
     """Another seed gives another function of the same key set."""
     sharded: ShardedConfig = field(default_factory=ShardedConfig)

@@ -101,6 +101,11 @@ def rounded(params: Any, bits: int, prints: UInt32[np.ndarray, "n 2"]) -> Networ
     return Network(*[*kernels, *biases, np.array(shifts, np.int8)])
 
 
+def weight_bits(policy: Network) -> int:
+    """Bits that the weights of the output layer need, the sign among them."""
+    return int(np.abs(np.asarray(policy.output, np.int32)).max(initial=0)).bit_length() + 1
+
+
 def check(policy: Network, num_keys: int, num_slots: int) -> None:
     """Whether arrays of unknown origin are such a network for so many keys; on the host.
 
