@@ -5,8 +5,8 @@ a perfect hash after 5 h 40 min (20,400 s); the dictionary of 466,550 words is g
 trained by the policy gradient without sampling (method `network`), or a tiny policy for every 32 keys, whose colliding
 keys are shown empty bins that the policy likes (`sharded`).
 
-Measured with the defaults on 2 cores (docs/data/perfect-hash.csv): all perfect; 1,000 words in 2.5 s at 2,487
-(network), 10,000 words in 0.9 s at 19.5 bits per key (sharded), the dictionary in 3.7 s at 19.5. Importing JAX, reading
+Measured with the defaults on 2 cores (docs/data/perfect-hash.csv): all perfect; 1,000 words in 7.6 s at 3,325
+(network), 10,000 words in 0.8 s at 19.5 bits per key (sharded), the dictionary in 3.8 s at 19.5. Importing JAX, reading
 the list and saving are not in these seconds; `python -m bench.perfect_hash` times the whole command.
 
     python -m experiments.perfect_hash
