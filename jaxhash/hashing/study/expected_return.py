@@ -173,7 +173,7 @@ def make_iteration(
     Raises:
         ValueError: by `iteration`, if the keys cannot be cut into such batches.
     """
-    aim, optimiser = _aim(config), _optimiser()
+    aim = _aim(config)
 
     def iteration(
         state: Training, draw_key: Key[Array, ""], number: Int[Array, ""], tokens: Tokens
@@ -181,6 +181,7 @@ def make_iteration(
         num_keys = tokens.characters.shape[0]
         size = config.batch_size or num_keys
         check_batches("in_turn", num_keys, size)
+        groups = num_keys // size
         batch = take(tokens, in_turn(draw_key, number, num_keys, size)) if size < num_keys else tokens
         blocks = in_blocks(batch, config.blocks)
 
@@ -194,7 +195,7 @@ def make_iteration(
             state, log_empty = carry
             others = jnp.where((jnp.arange(config.blocks) == which)[:, None], 0.0, log_empty).sum(0)
             block = jax.tree.map(lambda leaf: leaf[which], blocks)
-            state, mine = improve(config, aim, optimiser, state, block, Company(others, size), step)
+            state, mine = improve(config, aim, groups, state, block, Company(others, size), step)
             return (state, log_empty.at[which].set(mine)), None
 
         (state, _), _ = jax.lax.scan(move, (state, seen.log_empty), jnp.arange(config.blocks))
@@ -207,8 +208,9 @@ def _aim(config: ExpectedReturnConfig) -> Aim:
     return Aim(config.objective, mild_entropy(config.num_bins) if config.entropy is None else config.entropy)
 
 
-def _optimiser() -> optax.GradientTransformation:
-    return optax.scale_by_adam(MOMENTUM, MEMORY)
+def _optimiser(groups: int = 1) -> optax.GradientTransformation:
+    """Adam; where keys come in groups in turn, it averages over as many passes over all keys."""
+    return optax.scale_by_adam(MOMENTUM ** (1 / groups), MEMORY ** (1 / groups))
 
 
 def mild_entropy(num_bins: int) -> float:
@@ -230,7 +232,7 @@ def step_size(iteration: Array, log_empty: Float[Array, " bins"], num_keys: int)
 def improve(
     config: ExpectedReturnConfig,
     aim: Aim,
-    optimiser: optax.GradientTransformation,
+    groups: int,
     state: Training,
     block: Blocks,
     company: Company,
@@ -247,12 +249,12 @@ def improve(
     found, back = jax.vjp(of, policy.params)
     ascent = ascend(found, aim, company, block.present)
     (descent,) = back(-ascent.gradient)
-    directions, optimiser_state = optimiser.update(descent, state.optimiser)
+    directions, optimiser_state = _optimiser(groups).update(descent, state.optimiser)
     layers, towards, rate = policy.params["params"], directions["params"], step * config.learning_rate
     moved = jax.tree.map(lambda w, direction: w - config.hidden_rate * rate * direction, layers, towards)
     # Decay is of the output layer, and as strong where steps are small: the last keys in company have to let go too.
     name, output = output_layer(policy.params)
-    kept = 1 - config.learning_rate * config.decay * config.network.hidden[-1] * aim.entropy
+    kept = 1 - config.learning_rate * config.decay * config.network.hidden[-1] * aim.entropy / groups
     moved[name] = jax.tree.map(lambda w, direction: kept * w - rate * direction, output, towards[name])
     params = {"params": moved}
     return Training(policy._replace(params=params), optimiser_state), ascent.log_empty
