@@ -248,7 +248,9 @@ def improve(
 
     found, back = jax.vjp(of, policy.params)
     ascent = ascend(found, aim, company, block.present)
-    (descent,) = back(-ascent.gradient)
+    # A key that has lost its bin is spread over all of them, and its gradient with it, too small to be heard among
+    # those of the others: so gradients count relative to the key's most probable bin.
+    (descent,) = back(-ascent.gradient / ascent.surest[:, None])
     directions, optimiser_state = _optimiser(groups).update(descent, state.optimiser)
     layers, towards, rate = policy.params["params"], directions["params"], step * config.learning_rate
     moved = jax.tree.map(lambda w, direction: w - config.hidden_rate * rate * direction, layers, towards)
@@ -361,6 +363,8 @@ class Ascent(NamedTuple):
     """Of the value of all keys, by the block's logits."""
     log_empty: Float[Array, " bins"]
     """log P(no key of the block draws the bin)."""
+    surest: Float[Array, " n"]
+    """Probability of each key's most probable bin."""
 
 
 def ascend(logits: Float[Array, "n bins"], aim: Aim, company: Company, present: Bool[Array, " n"]) -> Ascent:
@@ -375,4 +379,4 @@ def ascend(logits: Float[Array, "n bins"], aim: Aim, company: Company, present: 
         by_probability = by_probability / occupied(log_empty)
     by_logit = p * (by_probability - (p * by_probability).sum(1, keepdims=True))
     of_entropy = -p * (log_p + spread[:, None]) / company.num_keys
-    return Ascent(jnp.where(there, by_logit + aim.entropy * of_entropy, 0.0), mine)
+    return Ascent(jnp.where(there, by_logit + aim.entropy * of_entropy, 0.0), mine, p.max(1))
