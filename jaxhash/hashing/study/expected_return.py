@@ -37,8 +37,6 @@ WARM_UP = 3
 """Iterations in which the step size rises: Adam does not know the gradient's size yet."""
 SETTLING = 0.02
 """Share of keys that expect company, below which the step size falls, with its square root."""
-LOWEST = 0.05
-"""Of the step size, what is left at the end."""
 
 Objective = Literal["occupied", "log_occupied"]
 
@@ -214,19 +212,19 @@ def _optimiser(groups: int = 1) -> optax.GradientTransformation:
 
 
 def mild_entropy(num_bins: int) -> float:
-    """The entropy's weight by default: 2/3 of the weight at which a uniform policy is as good as a perfect hash.
+    """The entropy's weight by default: 9/10 of the weight at which a uniform policy is as good as a perfect hash.
 
     For as many keys as bins a uniform policy leaves a bin empty with probability 1/e, which costs -log(1 - 1/e), and
     has an entropy of log(bins); a perfect hash has neither.
     """
-    return 2 / 3 * -math.log(1 - math.exp(-1)) / math.log(max(num_bins, 2))
+    return 0.9 * -math.log(1 - math.exp(-1)) / math.log(max(num_bins, 2))
 
 
 def step_size(iteration: Array, log_empty: Float[Array, " bins"], num_keys: int) -> Float[Array, ""]:
     """Of the learning rate, what Adam uses: it rises at first, and falls as fewer keys expect company."""
     in_company = 1 + jnp.expm1(log_empty).sum() / num_keys
     rise = jnp.minimum((iteration + 0.5) / WARM_UP, 1.0)
-    return rise * jnp.clip(jnp.sqrt(jnp.maximum(in_company, 0.0) / SETTLING), LOWEST, 1.0)
+    return rise * jnp.minimum(jnp.sqrt(jnp.maximum(in_company, 0.0) / SETTLING), 1.0)
 
 
 def improve(
