@@ -122,7 +122,7 @@ FIGURES = {
     "6": Figure(
         "the same words again and again",
         "a perfect hash of 10,000 words in 5 h 40 min",
-        Size(10_000, 10_000, 150),
+        Size(10_000, 10_000, 100),
         ("expected_return",),
         fixed=True,
     ),

@@ -37,6 +37,9 @@ WARM_UP = 3
 """Iterations in which the step size rises: Adam does not know the gradient's size yet."""
 SETTLING = 0.02
 """Share of keys that expect company, below which the step size falls, with its square root."""
+LOST = 0.03
+"""A key is lost if it is alone in its bin with less than this probability; below `SETTLING`, this one rises with the
+inverse of the share."""
 
 Objective = Literal["occupied", "log_occupied"]
 
@@ -116,6 +119,15 @@ class Survey(NamedTuple):
     """Entropy of each key's policy, nats."""
 
 
+class Pace(NamedTuple):
+    """How an iteration moves."""
+
+    step: Float[Array, ""]
+    """Of the learning rate, what Adam uses."""
+    lost: Float[Array, ""]
+    """A key that is alone in its bin with less than this probability is lost."""
+
+
 class Aim(NamedTuple):
     """What is maximised: the objective, and the policy's mean entropy times a weight."""
 
@@ -187,13 +199,13 @@ def make_iteration(
             return survey(logits(config.network, state.policy, block[1].tokens), block[1].present, block[0])
 
         seen = jax.lax.map(look, (jax.random.split(draw_key, config.blocks), blocks))
-        step = step_size(number, seen.log_empty.sum(0), size)
+        now = pace(number, seen.log_empty.sum(0), size)
 
         def move(carry: tuple[Training, Array], which: Array) -> tuple[Any, None]:
             state, log_empty = carry
             others = jnp.where((jnp.arange(config.blocks) == which)[:, None], 0.0, log_empty).sum(0)
             block = jax.tree.map(lambda leaf: leaf[which], blocks)
-            state, mine = improve(config, aim, groups, state, block, Company(others, size), step)
+            state, mine = improve(config, aim, groups, state, block, Company(others, size), now)
             return (state, log_empty.at[which].set(mine)), None
 
         (state, _), _ = jax.lax.scan(move, (state, seen.log_empty), jnp.arange(config.blocks))
@@ -220,11 +232,12 @@ def mild_entropy(num_bins: int) -> float:
     return 0.9 * -math.log(1 - math.exp(-1)) / math.log(max(num_bins, 2))
 
 
-def step_size(iteration: Array, log_empty: Float[Array, " bins"], num_keys: int) -> Float[Array, ""]:
-    """Of the learning rate, what Adam uses: it rises at first, and falls as fewer keys expect company."""
+def pace(iteration: Array, log_empty: Float[Array, " bins"], num_keys: int) -> Pace:
+    """The pace of an iteration: steps rise at first, and fall as fewer keys expect company; then more count as lost."""
     in_company = 1 + jnp.expm1(log_empty).sum() / num_keys
     rise = jnp.minimum((iteration + 0.5) / WARM_UP, 1.0)
-    return rise * jnp.minimum(jnp.sqrt(jnp.maximum(in_company, 0.0) / SETTLING), 1.0)
+    settling = jnp.clip(in_company / SETTLING, SMALLEST, 1.0)
+    return Pace(rise * jnp.sqrt(settling), LOST / settling)
 
 
 def improve(
@@ -234,7 +247,7 @@ def improve(
     state: Training,
     block: Blocks,
     company: Company,
-    step: Float[Array, ""],
+    now: Pace,
 ) -> tuple[Training, Float[Array, " bins"]]:
     """A step for one block of keys; and log P(no key of the block draws the bin), as it was before."""
     policy = state.policy
@@ -247,10 +260,12 @@ def improve(
     found, back = jax.vjp(of, policy.params)
     ascent = ascend(found, aim, company, block.present)
     # A key that has lost its bin is spread over all of them, and its gradient with it, too small to be heard among
-    # those of the others: so gradients count relative to the key's most probable bin.
-    (descent,) = back(-ascent.gradient / ascent.surest[:, None])
+    # those of the others. So gradients count relative to the key's most probable bin, and lost keys feel empty bins
+    # however improbable these are to them.
+    lost = jnp.maximum(1 - ascent.alone / now.lost, 0.0)
+    (descent,) = back(-(ascent.gradient / ascent.surest[:, None] + lost[:, None] * ascent.natural))
     directions, optimiser_state = _optimiser(groups).update(descent, state.optimiser)
-    layers, towards, rate = policy.params["params"], directions["params"], step * config.learning_rate
+    layers, towards, rate = policy.params["params"], directions["params"], now.step * config.learning_rate
     moved = jax.tree.map(lambda w, direction: w - config.hidden_rate * rate * direction, layers, towards)
     # Decay is of the output layer, and as strong where steps are small: the last keys in company have to let go too.
     name, output = output_layer(policy.params)
@@ -359,10 +374,15 @@ class Ascent(NamedTuple):
 
     gradient: Float[Array, "n bins"]
     """Of the value of all keys, by the block's logits."""
+    natural: Float[Array, "n bins"]
+    """Towards better bins, as far as they are empty: the natural gradient (Kakade 2001), which does not vanish with a
+    key's probability of a bin."""
     log_empty: Float[Array, " bins"]
     """log P(no key of the block draws the bin)."""
     surest: Float[Array, " n"]
     """Probability of each key's most probable bin."""
+    alone: Float[Array, " n"]
+    """P(no other key draws the key's bin)."""
 
 
 def ascend(logits: Float[Array, "n bins"], aim: Aim, company: Company, present: Bool[Array, " n"]) -> Ascent:
@@ -372,9 +392,12 @@ def ascend(logits: Float[Array, "n bins"], aim: Aim, company: Company, present: 
     mine = jnp.where(there, log_elsewhere, 0.0).sum(0)
     log_empty = company.log_empty + mine
     # d value / d pi_i(b) = P(no other key draws b) / bins, over P(b is occupied) if the logarithm counts.
-    by_probability = jnp.exp(log_empty) / elsewhere / logits.shape[1]
+    alone = jnp.exp(log_empty) / elsewhere
+    by_probability = alone / logits.shape[1]
     if aim.objective == "log_occupied":
         by_probability = by_probability / occupied(log_empty)
-    by_logit = p * (by_probability - (p * by_probability).sum(1, keepdims=True))
+    advantage = by_probability - (p * by_probability).sum(1, keepdims=True)
     of_entropy = -p * (log_p + spread[:, None]) / company.num_keys
-    return Ascent(jnp.where(there, by_logit + aim.entropy * of_entropy, 0.0), mine, p.max(1))
+    gradient = jnp.where(there, p * advantage + aim.entropy * of_entropy, 0.0)
+    natural = jnp.where(there, jnp.exp(log_empty) * jnp.maximum(advantage, 0.0), 0.0)
+    return Ascent(gradient, natural, mine, p.max(1), (p * alone).sum(1))
