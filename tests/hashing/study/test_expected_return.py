@@ -120,6 +120,33 @@ def test_the_gradient_of_all_keys_is_that_of_its_blocks(objective):
     assert (np.asarray(found[2][1:]) == 0).all()
 
 
+def test_lost_keys_are_those_never_alone_and_empty_bins_draw_them():
+    logits = np.array([[12, 0, 0, 0], [12, 0, 0, 0.1], [0, 12, 0, 0], [0, 0, 0.5, 0]], np.float32)
+    company = expected_return.Company(jnp.zeros(4), 4)
+    ascent = expected_return.ascend(jnp.asarray(logits), Aim("occupied", 0.0), company, jnp.ones(4, bool))
+    p = policy(logits)
+    others = np.array([np.prod(1 - np.delete(p, k, 0), 0) for k in range(4)])
+    empty = np.prod(1 - p, 0)
+    np.testing.assert_allclose(ascent.alone, (p * others).sum(1), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(ascent.surest, p.max(1), rtol=1e-6)
+    gain = others - (p * others).sum(1, keepdims=True)
+    np.testing.assert_allclose(ascent.natural, empty * np.maximum(gain, 0) / 4, rtol=1e-4, atol=1e-7)
+    # The first two keys share a bin and are sure of it: the gradient hardly knows the empty bins, this one does.
+    assert (np.asarray(ascent.alone) < 0.01).tolist() == [True, True, False, False]
+    assert np.abs(ascent.gradient[0]).max() < 1e-4 < np.asarray(ascent.natural)[0, 2:].min()
+
+
+def test_more_keys_count_as_lost_as_fewer_expect_company():
+    def company_of(share):
+        return jnp.log(jnp.full(50, share))
+
+    many, few = (expected_return.pace(jnp.asarray(9), company_of(share), 50) for share in (0.5, 0.002))
+    assert (float(many.step), float(many.lost)) == pytest.approx((1.0, 0.03))
+    assert (float(few.step), float(few.lost)) == pytest.approx((math.sqrt(0.1), 0.3), rel=1e-3)
+    assert float(expected_return.pace(jnp.asarray(0), company_of(0.5), 50).step) == pytest.approx(1 / 6)
+    assert float(expected_return.pace(jnp.asarray(9), company_of(1e-6), 50).lost) == 0.5
+
+
 def test_words_get_a_perfect_hash_on_every_seed():
     config = ExpectedReturnConfig(num_bins=40, iterations=100, network=NETWORK)
     train = jax.jit(jax.vmap(expected_return.make_train(config), (0, None)))
