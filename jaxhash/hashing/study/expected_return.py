@@ -37,9 +37,9 @@ WARM_UP = 3
 """Iterations in which the step size rises: Adam does not know the gradient's size yet."""
 SETTLING = 0.02
 """Share of keys that expect company, below which the step size falls, with its square root."""
-LOST, LOST_AT_MOST = 0.03, 0.5
+LOST, LOST_AT_MOST = 0.003, 0.5
 """A key is lost if it is alone in its bin with less than this probability; below `SETTLING`, it rises with the inverse
-of the share, up to the second."""
+square of the share, up to the second. Where many keys count as lost, large sets come apart."""
 
 Objective = Literal["occupied", "log_occupied"]
 
@@ -236,8 +236,8 @@ def pace(iteration: Array, log_empty: Float[Array, " bins"], num_keys: int) -> P
     """The pace of an iteration: steps rise at first, and fall as fewer keys expect company; then more count as lost."""
     in_company = 1 + jnp.expm1(log_empty).sum() / num_keys
     rise = jnp.minimum((iteration + 0.5) / WARM_UP, 1.0)
-    settling = jnp.clip(in_company / SETTLING, SMALLEST, 1.0)
-    return Pace(rise * jnp.sqrt(settling), jnp.minimum(LOST / settling, LOST_AT_MOST))
+    settling = jnp.clip(in_company / SETTLING, 1e-6, 1.0)
+    return Pace(rise * jnp.sqrt(settling), jnp.minimum(LOST / settling**2, LOST_AT_MOST))
 
 
 def improve(
