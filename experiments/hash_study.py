@@ -335,11 +335,12 @@ def policy_file(network: NetworkConfig, params: Params, tokens: Tokens, words: l
     return content.getvalue()
 
 
-def machine() -> dict[str, str | int]:
+def machine() -> dict[str, str | int | float]:
     """Where results come from, and the most memory that was used."""
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     device = jax.devices()[0].device_kind
-    return {"device": device, "cores": cores(), "jax": jax.__version__, "peak_bytes": memory}
+    # netCDF has no integers of 64 bits, and a large training takes more than 2 GB.
+    return {"device": device, "cores": cores(), "jax": jax.__version__, "peak_bytes": float(memory)}
 
 
 def perfect(history: xr.Dataset) -> str:

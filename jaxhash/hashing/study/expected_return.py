@@ -37,6 +37,8 @@ WARM_UP = 3
 """Iterations in which the step size rises: Adam does not know the gradient's size yet."""
 SETTLING = 0.02
 """Share of keys that expect company, below which the step size falls, with its square root."""
+MOST_ENTROPY = 0.06
+"""The entropy's weight at most. The decay follows it, and more of both makes small sets of keys flat."""
 LOST, LOST_AT_MOST = 0.003, 0.5
 """A key is lost if it is alone in its bin with less than this probability; below `SETTLING`, it rises with the inverse
 square of the share, up to the second. Where many keys count as lost, large sets come apart."""
@@ -224,12 +226,13 @@ def _optimiser(groups: int = 1) -> optax.GradientTransformation:
 
 
 def mild_entropy(num_bins: int) -> float:
-    """The entropy's weight by default: 9/10 of the weight at which a uniform policy is as good as a perfect hash.
+    """The entropy's weight by default: 9/10 of that at which a uniform policy is as good as a perfect hash.
 
     For as many keys as bins a uniform policy leaves a bin empty with probability 1/e, which costs -log(1 - 1/e), and
-    has an entropy of log(bins); a perfect hash has neither.
+    has an entropy of log(bins); a perfect hash has neither. It is `MOST_ENTROPY` at most.
     """
-    return 0.9 * -math.log(1 - math.exp(-1)) / math.log(max(num_bins, 2))
+    as_good = -math.log(1 - math.exp(-1)) / math.log(max(num_bins, 2))
+    return min(0.9 * as_good, MOST_ENTROPY)
 
 
 def pace(iteration: Array, log_empty: Float[Array, " bins"], num_keys: int) -> Pace:

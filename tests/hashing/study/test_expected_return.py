@@ -2,6 +2,7 @@
 
 import decimal
 import math
+from dataclasses import replace
 from decimal import Decimal
 from itertools import product
 
@@ -147,14 +148,16 @@ def test_more_keys_count_as_lost_as_fewer_expect_company():
     assert float(expected_return.pace(jnp.asarray(9), company_of(1e-6), 50).lost) == 0.5
 
 
-def test_words_get_a_perfect_hash_on_every_seed():
-    config = ExpectedReturnConfig(num_bins=40, iterations=100, network=NETWORK)
+@pytest.mark.parametrize("units", [60, 200])
+def test_words_get_a_perfect_hash_on_every_seed(units):
+    network = replace(NETWORK, hidden=(units, units))
+    config = ExpectedReturnConfig(num_bins=40, iterations=100, network=network)
     train = jax.jit(jax.vmap(expected_return.make_train(config), (0, None)))
     state, history = train(jax.random.split(jax.random.key(0), 3), WORDS)
     assert (history.collisions[:, -1] == 0).all()
     assert (history.collisions[:, 0] > 8).all()
     for seed in range(3):
-        logits = make_network(NETWORK, 40).apply(jax.tree.map(lambda a, seed=seed: a[seed], state.params), WORDS)
+        logits = make_network(network, 40).apply(jax.tree.map(lambda a, seed=seed: a[seed], state.params), WORDS)
         assert len(set(np.argmax(logits, 1).tolist())) == 40
 
 
