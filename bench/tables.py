@@ -227,7 +227,7 @@ def _of_learner(attributes: dict[str, Any], history: xr.Dataset) -> tuple[str, .
     left, fullest, drawn = ended["collisions"], ended["largest_bin"], ended["drawn_collisions"]
     none_left = history["collisions"].values == 0
     first = [int(seed.argmax()) + 1 for seed in none_left if seed.any()]
-    after = f", after {min(first):,} to {max(first):,}" if first else ""
+    after = ", after " + " to ".join(f"{number:,}" for number in sorted({min(first), max(first)})) if first else ""
     each = f" of {attributes['words']:,}" if attributes["words"] != attributes["placed"] else ""
     return (
         attributes["figure"],
