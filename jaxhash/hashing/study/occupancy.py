@@ -109,7 +109,7 @@ class Ascent(NamedTuple):
     gradient: Float[Array, "n bins"]
     """Of the value of all keys, by the block's logits."""
     natural: Float[Array, "n bins"]
-    """Towards bins in which the key would rather be alone, as far as they are empty: the natural gradient (Kakade 2001),
+    """Towards bins in which the key is alone more often, as far as they are empty: the natural gradient (Kakade 2001),
     which does not vanish with the key's probability of a bin."""
     log_empty: Float[Array, " bins"]
     """log P(no key of the block draws the bin)."""
