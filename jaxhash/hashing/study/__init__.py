@@ -6,8 +6,8 @@ function to be jitted, and mapped over seeds; a history holds collisions and the
 table                                     bins, rewards (+10 for an empty bin, -10 for an occupied one), collisions
 networks, schedule, loop                  policies; which keys an iteration sees; the loop of the learners
 reinforce, table_reinforce                REINFORCE; the same with a policy that sees which bins are occupied
-expected_return, occupancy                the policy gradient without sampling; how many bins are occupied, in closed form
-whitened                                  the start of REINFORCE and of the expected return: spread, sharp and decorrelated
+expected_return, occupancy                the policy gradient without sampling; occupied bins in closed form
+whitened                                  a start for reinforce and expected_return: spread, sharp, decorrelated
 actor_critic, soft_actor_critic           with learned values of the words to come
 imitation, guided                         supervised: of Python's hash; of good bins shown
 reptile                                   meta-learning
