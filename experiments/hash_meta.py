@@ -3,25 +3,28 @@
 The future work of A. Museth, "Neural Hash Functions" (CS285), names meta-learning. Reptile (arXiv 1803.02999) learns
 an initialisation over many small key sets; then new key sets, of words that no key set of the training had, are
 learned from it and from a random initialisation, each to its perfect hash, and the iterations are counted. The same
-key sets are learned both ways, so the test is Wilcoxon's signed-rank test on pairs. Measured, 300 key sets of 32 words
-in 32 bins: 19.5 iterations from a random initialisation, 8.9 from Reptile's, p = 6e-49. Both use the same step size,
-which was not tuned for either.
+key sets are learned both ways, so the test is Wilcoxon's signed-rank test on pairs. The learner is the expected return.
+docs/hash-study.md says what was found.
 
-    python -m experiments.hash_meta                     # 55 s on 2 cores
+    python -m experiments.hash_meta
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Key
+import pandas as pd
+from jaxtyping import Array, Int
 from rich.console import Console
 from scipy import stats
 
 from jaxhash.hashing.keys.tokens import Tokens, tokenize
-from jaxhash.hashing.study import reptile
+from jaxhash.hashing.study import expected_return, reptile
 from jaxhash.hashing.study.networks import Params, take
 from jaxhash.hashing.study.reptile import MetaConfig
 from jaxhash.plots import hashing as hash_plots
@@ -44,10 +47,10 @@ class Config:
     """Meta-steps."""
     tasks: int = 16
     """Key sets a meta-step."""
-    inner_steps: int = 10
-    """Steps on each key set in training."""
-    inner_learning_rate: float = 3e-3
-    """Adam's step size on a key set."""
+    inner_steps: tuple[int, ...] = (3, 10, 30)
+    """Iterations on each key set in training."""
+    layers: tuple[Literal["hidden", "all"], ...] = ("hidden", "all")
+    """What Reptile learns: all layers but the last, or all."""
     new_sets: int = 100
     """New key sets to measure on, for each seed."""
     most: int = 300
@@ -60,54 +63,65 @@ def body(config: Config) -> None:
     half = len(words) // 2
     length = max(map(len, words))
     every, old, new = (tokenize(part, length) for part in (words, words[:half], words[half:]))
-    learner = MetaConfig(
-        num_bins=config.set_size,
-        keys_per_task=config.set_size,
-        iterations=config.iterations,
-        tasks=config.tasks,
-        inner_steps=config.inner_steps,
-        inner_learning_rate=config.inner_learning_rate,
-        network=hashing.network(every, (64, 64)),
-    )
-    params, history = hashing.train("Reptile", reptile.make_train, learner, config.common, old)
+    learner = replace(reptile.TASK, num_bins=config.set_size, network=hashing.network(every, (64, 64)))
     keys = jax.vmap(jax.random.fold_in, (None, 0))(
         jax.random.key(config.common.seed + 2**31), jnp.arange(config.common.seeds)
     )
-    measure = jax.jit(jax.vmap(partial(compare, config, learner), in_axes=(0, 0, None)))
-    cold, warm = (np.asarray(a) for a in in_background(lambda: jax.block_until_ready(measure(keys, params, new))))
-    test = stats.wilcoxon(cold.ravel(), warm.ravel(), zero_method="zsplit")
-    results = hashing.labelled(history).assign(
-        cold_iterations=(("repeat", "key_set"), cold), warm_iterations=(("repeat", "key_set"), warm)
-    )
+    drawn = jax.vmap(lambda key: expected_return.draw(learner, key, new))(keys)
+    cold = counted(config, MetaConfig(config.set_size, learner=learner), keys, new, drawn)
+    rows, found = [row("none", 0, config.most, cold, cold)], {}
+    for layers, inner_steps in product(config.layers, config.inner_steps):
+        meta = MetaConfig(config.set_size, config.iterations, config.tasks, inner_steps, layers=layers, learner=learner)
+        label = f"Reptile, {layers} layers, {inner_steps} inner steps"
+        params, _ = hashing.train(label, reptile.make_train, meta, config.common, old)
+        warm = counted(config, meta, keys, new, params)
+        rows.append(row(layers, inner_steps, config.most, warm, cold))
+        found[layers, inner_steps] = warm
+    table = pd.DataFrame(rows)
+    samples = {"random initialisation": cold.ravel()}
+    for layers in config.layers:
+        best = min(config.inner_steps, key=lambda steps: found[layers, steps].mean())
+        samples[f"Reptile, {layers} layers, {best} inner steps"] = found[layers, best].ravel()
     title = f"Iterations to a perfect hash of {config.set_size} new words in {config.set_size} bins"
-    samples = {"random initialisation": cold.ravel(), "Reptile": warm.ravel()}
     figure = hash_plots.histograms(samples, title, "iterations to zero collisions")
-    save(config.common.folder(NAME), {NAME: figure}, datasets={"results": results})
-    by_seed = ", ".join(f"{c:.1f} -> {w:.1f}" for c, w in zip(cold.mean(1), warm.mean(1), strict=True))
-    unfinished = {name: int((values >= config.most).sum()) for name, values in samples.items()}
-    Console().print(
-        f"{title}: {cold.mean():.1f} from a random initialisation, {warm.mean():.1f} from Reptile's ({cold.size} key "
-        f"sets; by seed {by_seed}); Wilcoxon's signed-rank test p = {test.pvalue:.1g}. Given up after "
-        f"{config.most}: {unfinished}."
-    )
+    save(config.common.folder(NAME), {NAME: figure}, {NAME: table})
+    Console().print(f"{title}, {cold.size} key sets; given up after {config.most}. p: Wilcoxon's signed-rank test.")
+    Console().print(table.to_string(index=False), highlight=False)
 
 
-def compare(
-    config: Config, learner: MetaConfig, key: Key[Array, ""], params: Params, new: Tokens
-) -> tuple[Array, Array]:
-    """Iterations [key sets] to perfect hashes of new key sets, from random parameters and from `params`."""
+def counted(
+    config: Config, meta: MetaConfig, keys: Array, new: Tokens, params: Params
+) -> Int[np.ndarray, "seeds sets"]:
+    """Iterations to perfect hashes of new key sets, from each seed's parameters."""
 
-    def one(key: Array) -> tuple[Array, Array]:
-        set_key, init_key = jax.random.split(key)
+    def one(params: Params, key: Array) -> Array:
+        set_key, draw_key = jax.random.split(key)
         n = new.characters.shape[0]
         batch = take(new, jax.random.choice(set_key, n, (config.set_size,), replace=False))
-        start = reptile.fresh_params(learner, init_key, new)
-        return (
-            reptile.iterations_to_perfect(learner, start, batch, config.most),
-            reptile.iterations_to_perfect(learner, params, batch, config.most),
-        )
+        start = reptile.begin(meta, params, draw_key, batch)
+        return reptile.iterations_to_perfect(meta.learner, start, batch, config.most)
 
-    return jax.vmap(one)(jax.random.split(key, config.new_sets))
+    def of_seed(params: Params, key: Array) -> Array:
+        return jax.vmap(partial(one, params))(jax.random.split(key, config.new_sets))
+
+    return np.asarray(in_background(lambda: jax.device_get(jax.jit(jax.vmap(of_seed))(params, keys))))
+
+
+def row(
+    layers: str, inner_steps: int, most: int, found: Int[np.ndarray, "seeds sets"], cold: Int[np.ndarray, "seeds sets"]
+) -> dict[str, Any]:
+    """A line of the table: iterations, beside those from random parameters on the same key sets."""
+    means = found.mean(1)
+    differ = not np.array_equal(found, cold)
+    return {
+        "learned": layers,
+        "inner_steps": inner_steps,
+        "iterations": found.mean(),
+        "least_of_seeds": means.min(),
+        "most_of_seeds": means.max(),
+        "given_up": int((found >= most).sum()),
+        "p": float(stats.wilcoxon(found.ravel(), cold.ravel(), zero_method="zsplit").pvalue) if differ else math.nan,
+    }
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from experiments import hash_capacity, hash_study
+from experiments import hash_capacity, hash_meta, hash_study
 from jaxhash.terminal import hashing
 from jaxhash.terminal.hashing import Common
 
@@ -141,3 +141,15 @@ def test_capacity_tells_widths_that_hold_the_words_from_those_that_do_not(tmp_pa
         assert ((rows["fewest_collisions"] == 0) == perfect).all()
         assert (rows["iterations_to_perfect"].notna() == perfect).all()
     assert (tmp_path / "hash_capacity.png").stat().st_size > 10_000
+
+
+def test_meta_learning_is_compared_on_the_same_key_sets(tmp_path):
+    common = Common(seeds=2, out=tmp_path)
+    config = hash_meta.Config(common, 16, iterations=1, tasks=2, inner_steps=(1,), new_sets=4, most=200)
+    hash_meta.body(config)
+    table = pd.read_csv(tmp_path / "hash_meta.csv", keep_default_na=False)
+    assert table["learned"].tolist() == ["none", "hidden", "all"]
+    assert table["p"].tolist()[0] == ""
+    assert (table["given_up"] == 0).all()
+    assert (table["least_of_seeds"] <= table["iterations"]).all()
+    assert (table["iterations"] <= table["most_of_seeds"]).all()

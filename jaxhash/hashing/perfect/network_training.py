@@ -55,7 +55,7 @@ def learn(config: NetworkMethodConfig, task: Task, learner: Learner) -> Network:
     tokens = as_tokens(prints)
     key = jax.random.key(task.seed)
     study = study_config(config, n)
-    begun = expected_return.start(study, stream_key(key, Stream.INIT), tokens)
+    begun = expected_return.start(study, expected_return.draw(study, stream_key(key, Stream.INIT), tokens), tokens)
     leaves, structure = jax.tree.flatten(begun)
     learned = learner.begin(_gather(begun, begun, n, 0))
 

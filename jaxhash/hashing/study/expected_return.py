@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32, Key
 from jaxhash.hashing.keys.tokens import Tokens
 from jaxhash.hashing.study import table
 from jaxhash.hashing.study.loop import Callback, Record, check, iterate, record_of
-from jaxhash.hashing.study.networks import NetworkConfig, Params, output_layer, sample, take
+from jaxhash.hashing.study.networks import NetworkConfig, Params, make_network, output_layer, sample, take
 from jaxhash.hashing.study.occupancy import Aim, Company, Objective, ascend, choose, reached
 from jaxhash.hashing.study.schedule import check_batches, in_turn
 from jaxhash.hashing.study.whitened import Policy, folded, logits, sharp_deviation, whitened
@@ -141,17 +141,22 @@ def make_train(
         def step(state: Training, draw_key: Array, number: Array) -> tuple[Training, Record]:
             return iteration(state, draw_key, number, tokens)
 
-        training = start(config, stream_key(key, Stream.INIT), tokens)
+        training = start(config, draw(config, stream_key(key, Stream.INIT), tokens), tokens)
         training, history = iterate(step, training, stream_key(key, Stream.DRAWS), config.iterations, callback)
         return ExpectedReturnState(folded(training.policy)), history
 
     return train
 
 
-def start(config: ExpectedReturnConfig, key: Key[Array, ""], tokens: Tokens) -> Training:
-    """The policy before its first iteration."""
+def draw(config: ExpectedReturnConfig, key: Key[Array, ""], tokens: Tokens) -> Params:
+    """A network as it is drawn."""
+    return make_network(config.network, config.num_bins).init(key, take(tokens, jnp.arange(1)))
+
+
+def start(config: ExpectedReturnConfig, params: Params, tokens: Tokens) -> Training:
+    """Training before its first iteration: this network, spread and sharp over the keys."""
     deviation = sharp_deviation(config.num_bins) if config.deviation is None else config.deviation
-    policy = whitened(config.network, config.num_bins, key, tokens, deviation)
+    policy = whitened(config.network, params, tokens, deviation)
     return Training(policy, _optimiser().init(policy.params))
 
 

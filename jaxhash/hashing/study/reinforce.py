@@ -24,11 +24,12 @@ from jaxhash.hashing.study.networks import (
     Params,
     entropy,
     log_probability,
+    make_network,
     sample,
     take,
 )
 from jaxhash.hashing.study.schedule import KEY_BATCHES, check_batches
-from jaxhash.hashing.study.whitened import as_drawn, folded, whitened
+from jaxhash.hashing.study.whitened import folded, plain, whitened
 from jaxhash.hashing.study.whitened import logits as logits_of
 from jaxhash.runtime.streams import Stream, stream_key
 
@@ -109,11 +110,10 @@ def make_train_tuned(
         num_keys = tokens.characters.shape[0]
         check_batches(config.batches, num_keys, config.batch_size)
         optimiser = optax.adam(tuning.learning_rate)
-        init_key = stream_key(key, Stream.INIT)
-        if config.deviation:
-            start = whitened(config.network, config.num_bins, init_key, tokens, config.deviation)
-        else:
-            start = as_drawn(config.network, config.num_bins, init_key, take(tokens, jnp.arange(1)))
+        params = make_network(config.network, config.num_bins).init(
+            stream_key(key, Stream.INIT), take(tokens, jnp.arange(1))
+        )
+        start = whitened(config.network, params, tokens, config.deviation) if config.deviation else plain(params)
 
         def step(state: ReinforceState, draw_key: Array, iteration: Array) -> tuple[ReinforceState, Record]:
             index = KEY_BATCHES[config.batches](stream_key(key, Stream.KEYS), iteration, num_keys, config.batch_size)

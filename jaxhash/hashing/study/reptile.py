@@ -2,31 +2,35 @@
 
 A. Nichol, J. Achiam, J. Schulman, "On first-order meta-learning algorithms" (arXiv 1803.02999), algorithm 1 in its
 batched form; meta-learning stands in the future work of the study (A. Museth, "Neural Hash Functions", CS285). A task
-is a few keys out of many; it is learned as in `guided.py`.
+is a few keys out of many; it is learned by `expected_return.py`, which makes every start spread and sharp over the keys
+of its task: what is learned is all but that. Which bin is which has no meaning across tasks, so the last layer may be
+left to each task (`layers`).
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
-from jaxtyping import Array, Float, Int32, Key
+from jaxtyping import Array, Float, Int, Int32, Key
 
 from jaxhash.hashing.keys.tokens import Tokens
-from jaxhash.hashing.study import table
-from jaxhash.hashing.study.guided import good_bins, imitation_loss
+from jaxhash.hashing.study import expected_return, table
+from jaxhash.hashing.study.expected_return import ExpectedReturnConfig, Training
 from jaxhash.hashing.study.loop import Callback, check, iterate
-from jaxhash.hashing.study.networks import NetworkConfig, Params, make_network, take
+from jaxhash.hashing.study.networks import NetworkConfig, Params, output_layer, take
+from jaxhash.hashing.study.whitened import folded, logits
 from jaxhash.runtime.streams import Stream, stream_key
+
+TASK = ExpectedReturnConfig(num_bins=32, blocks=1, hidden_rate=0.1, network=NetworkConfig((64, 64)))
+"""How a task is learned, if not told otherwise."""
 
 
 @dataclass(frozen=True)
 class MetaConfig:
     """How the initialisation is learned, and what it is learned for."""
 
-    num_bins: int = 32
     keys_per_task: int = 32
     """Keys in a key set, drawn from all keys."""
     iterations: int = 200
@@ -34,20 +38,21 @@ class MetaConfig:
     tasks: int = 16
     """Key sets a meta-step."""
     inner_steps: int = 10
-    """Steps on each key set."""
-    inner_learning_rate: float = 3e-3
-    """Adam's step size on a key set, in training and afterwards."""
+    """Iterations on each key set."""
     meta_rate: float = 0.5
     """Share of the way to the mean of what the key sets led to, at first; it falls to 0 linearly."""
-    network: NetworkConfig = field(default_factory=lambda: NetworkConfig(hidden=(64, 64)))
+    layers: Literal["hidden", "all"] = "hidden"
+    """What is learned: the layers below the last, which each key set then has drawn anew; or all."""
+    learner: ExpectedReturnConfig = field(default_factory=lambda: TASK)
+    """How a key set is learned, in training and afterwards; its iterations are not used."""
 
     def __post_init__(self) -> None:
         for name in ("keys_per_task", "iterations", "tasks", "inner_steps"):
             check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         check(0 < self.meta_rate <= 1, "meta_rate", self.meta_rate, "in (0, 1]")
-        if self.num_bins < self.keys_per_task:
+        if self.learner.num_bins < self.keys_per_task:
             raise ValueError(
-                f"num_bins={self.num_bins} is less than the keys_per_task={self.keys_per_task}; "
+                f"num_bins={self.learner.num_bins} is less than the keys_per_task={self.keys_per_task}; "
                 f"a perfect hash needs num_bins >= {self.keys_per_task}"
             )
 
@@ -58,28 +63,27 @@ class MetaRecord(NamedTuple):
     collisions: Float[Array, "*iterations"]
     """After the inner steps."""
     loss: Float[Array, "*iterations"]
-    """Cross-entropy to the shown bins at the last inner step, nats."""
+    """What the learner minimises, at the last inner step."""
 
 
 def make_train(
     config: MetaConfig, callback: Callback | None = None
 ) -> Callable[[Key[Array, ""], Tokens], tuple[Params, MetaRecord]]:
     """The learner: train(key, tokens) -> (initial parameters, history), pure, to be jitted and vmapped over keys."""
-    network = make_network(config.network, config.num_bins)
-    optimiser = optax.adam(config.inner_learning_rate)
-    inner_step = _make_inner_step(config)
 
     def train(key: Key[Array, ""], tokens: Tokens) -> tuple[Params, MetaRecord]:
         num_keys = tokens.characters.shape[0]
         if num_keys < config.keys_per_task:
             raise ValueError(f"keys_per_task={config.keys_per_task} is more than the {num_keys} keys; give more keys")
-        params = network.init(stream_key(key, Stream.INIT), take(tokens, jnp.arange(1)))
 
         def adapt(params: Params, key: Array) -> tuple[Params, MetaRecord]:
-            batch = take(tokens, jax.random.choice(key, num_keys, (config.keys_per_task,), replace=False))
-            start = (params, optimiser.init(params))
-            (adapted, _), losses = jax.lax.scan(lambda c, _: inner_step(c, batch), start, None, config.inner_steps)
-            return adapted, MetaRecord(_collisions(config, adapted, batch).astype(jnp.float32), losses[-1])
+            batch_key, draw_key = jax.random.split(key)
+            batch = take(tokens, jax.random.choice(batch_key, num_keys, (config.keys_per_task,), replace=False))
+            begun = expected_return.start(config.learner, begin(config, params, draw_key, batch), batch)
+            once = _iteration(config.learner, batch)
+            adapted, losses = jax.lax.scan(once, begun, jnp.arange(config.inner_steps))
+            collisions = _collisions(config.learner, adapted, batch).astype(jnp.float32)
+            return folded(adapted.policy), MetaRecord(collisions, losses[-1])
 
         def step(params: Params, key: Array, iteration: Array) -> tuple[Params, MetaRecord]:
             adapted, records = jax.vmap(adapt, (None, 0))(params, jax.random.split(key, config.tasks))
@@ -87,51 +91,48 @@ def make_train(
             moved = jax.tree.map(lambda p, a: p + rate * (a.mean(0) - p), params, adapted)
             return moved, jax.tree.map(jnp.mean, records)
 
+        params = expected_return.draw(config.learner, stream_key(key, Stream.INIT), tokens)
         return iterate(step, params, stream_key(key, Stream.KEYS), config.iterations, callback)
 
     return train
 
 
-def fresh_params(config: MetaConfig, key: Key[Array, ""], tokens: Tokens) -> Params:
-    """Parameters as they are without meta-learning."""
-    return make_network(config.network, config.num_bins).init(key, take(tokens, jnp.arange(1)))
+def begin(config: MetaConfig, params: Params, key: Key[Array, ""], batch: Tokens) -> Params:
+    """Where a key set starts from: the initialisation, with a last layer of its own if it is not learned."""
+    if config.layers == "all":
+        return params
+    name, output = output_layer(expected_return.draw(config.learner, key, batch))
+    return {"params": params["params"] | {name: output}}
 
 
-def iterations_to_perfect(config: MetaConfig, params: Params, batch: Tokens, most: int) -> Int32[Array, ""]:
-    """Steps on one key set until it has no collision left; `most` if that many do not suffice. Pure: vmap it."""
-    optimiser = optax.adam(config.inner_learning_rate)
-    inner_step = _make_inner_step(config)
+def iterations_to_perfect(
+    learner: ExpectedReturnConfig, params: Params, batch: Tokens, most: int | Int[Array, ""]
+) -> Int32[Array, ""]:
+    """Iterations on one key set until it has no collision left; `most` if that many do not suffice. Pure: vmap it."""
+    once = _iteration(learner, batch)
 
-    def unfinished(carry: tuple[Array, tuple[Params, optax.OptState]]) -> Array:
-        return (carry[0] < most) & (_collisions(config, carry[1][0], batch) > 0)
+    def unfinished(carry: tuple[Array, Training]) -> Array:
+        return (carry[0] < most) & (_collisions(learner, carry[1], batch) > 0)
 
-    def once(carry: tuple[Array, tuple[Params, optax.OptState]]) -> tuple[Array, tuple[Params, optax.OptState]]:
-        return carry[0] + 1, inner_step(carry[1], batch)[0]
+    def more(carry: tuple[Array, Training]) -> tuple[Array, Training]:
+        return carry[0] + 1, once(carry[1], carry[0])[0]
 
-    start = (jnp.zeros((), jnp.int32), (params, optimiser.init(params)))
-    return jax.lax.while_loop(unfinished, once, start)[0]
-
-
-def _collisions(config: MetaConfig, params: Params, batch: Tokens) -> Int32[Array, ""]:
-    network = make_network(config.network, config.num_bins)
-    return table.collisions(jnp.argmax(network.apply(params, batch), -1), config.num_bins)
+    begun = expected_return.start(learner, params, batch)
+    return jax.lax.while_loop(unfinished, more, (jnp.zeros((), jnp.int32), begun))[0]
 
 
-def _make_inner_step(
-    config: MetaConfig,
-) -> Callable[[tuple[Params, optax.OptState], Tokens], tuple[tuple[Params, optax.OptState], Array]]:
-    network = make_network(config.network, config.num_bins)
-    optimiser = optax.adam(config.inner_learning_rate)
+def _collisions(learner: ExpectedReturnConfig, state: Training, batch: Tokens) -> Int32[Array, ""]:
+    return table.collisions(jnp.argmax(logits(learner.network, state.policy, batch), -1), learner.num_bins)
 
-    def inner_step(carry: tuple[Params, optax.OptState], batch: Tokens) -> tuple[tuple[Params, optax.OptState], Array]:
-        params, optimiser_state = carry
 
-        def loss(params: Params) -> Array:
-            logits = network.apply(params, batch)
-            return imitation_loss(logits, good_bins(jax.lax.stop_gradient(logits)))
+def _iteration(
+    learner: ExpectedReturnConfig, batch: Tokens
+) -> Callable[[Training, Int[Array, ""]], tuple[Training, Array]]:
+    iteration = expected_return.make_iteration(learner)
 
-        value, gradient = jax.value_and_grad(loss)(params)
-        updates, optimiser_state = optimiser.update(gradient, optimiser_state)
-        return (optax.apply_updates(params, updates), optimiser_state), value
+    def once(state: Training, number: Int[Array, ""]) -> tuple[Training, Array]:
+        # The key is of the bins that are drawn for the record alone.
+        state, record = iteration(state, jax.random.key(0), number, batch)
+        return state, record.loss
 
-    return inner_step
+    return once

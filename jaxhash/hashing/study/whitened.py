@@ -11,7 +11,7 @@ import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from jaxhash.hashing.keys.tokens import Tokens
 from jaxhash.hashing.study.networks import NetworkConfig, Params, make_network, output_layer
@@ -47,28 +47,27 @@ def sharp_deviation(num_bins: int) -> float:
     return math.sqrt(2 * math.log(max(num_bins, 2)))
 
 
-def as_drawn(config: NetworkConfig, num_bins: int, key: Key[Array, ""], tokens: Tokens) -> Policy:
-    """The network as it is drawn, not whitened."""
-    units = config.hidden[-1]
-    return Policy(make_network(config, num_bins).init(key, tokens), Whitening(jnp.eye(units), jnp.zeros(units)))
+def plain(params: Params) -> Policy:
+    """A network as it is, not whitened."""
+    units = output_layer(params)[1]["kernel"].shape[0]
+    return Policy(params, Whitening(jnp.eye(units), jnp.zeros(units)))
 
 
-def whitened(config: NetworkConfig, num_bins: int, key: Key[Array, ""], tokens: Tokens, deviation: float) -> Policy:
-    """The same, whitened, and every bin's logits of mean 0 and this standard deviation over the keys.
+def whitened(config: NetworkConfig, params: Params, tokens: Tokens, deviation: float) -> Policy:
+    """The same network, whitened, and every bin's logits of mean 0 and this standard deviation over the keys.
 
     That spreads the keys over the bins as a random hash does. Cost: a forward pass, and 10 * units^3 FLOPs.
     """
-    drawn = as_drawn(config, num_bins, key, tokens)
-    hidden = features(config, drawn, tokens)
+    hidden = features(config, plain(params), tokens)
     mean = hidden.mean(0)
     covariance = (hidden - mean).T @ (hidden - mean) / hidden.shape[0]
     variances, directions = jnp.linalg.eigh(covariance)
     kernel = (directions / jnp.sqrt(variances + RIDGE * variances.mean() + TINY)) @ directions.T
-    name, output = output_layer(drawn.params)
-    plain = kernel @ output["kernel"]
-    spread = jnp.sqrt(jnp.maximum((plain * (covariance @ plain)).sum(0), TINY))
-    start = {"kernel": output["kernel"] * deviation / spread, "bias": jnp.zeros(num_bins)}
-    return Policy({"params": drawn.params["params"] | {name: start}}, Whitening(kernel, -mean @ kernel))
+    name, output = output_layer(params)
+    mixed = kernel @ output["kernel"]
+    spread = jnp.sqrt(jnp.maximum((mixed * (covariance @ mixed)).sum(0), TINY))
+    start = {"kernel": output["kernel"] * deviation / spread, "bias": jnp.zeros_like(output["bias"])}
+    return Policy({"params": params["params"] | {name: start}}, Whitening(kernel, -mean @ kernel))
 
 
 def features(config: NetworkConfig, policy: Policy, tokens: Tokens) -> Float[Array, "n units"]:
@@ -88,5 +87,5 @@ def folded(policy: Policy) -> Params:
     """The parameters of the plain network that gives the same logits."""
     name, output = output_layer(policy.params)
     kernel, bias = policy.whitening
-    plain = {"kernel": kernel @ output["kernel"], "bias": bias @ output["kernel"] + output["bias"]}
-    return {"params": policy.params["params"] | {name: plain}}
+    both = {"kernel": kernel @ output["kernel"], "bias": bias @ output["kernel"] + output["bias"]}
+    return {"params": policy.params["params"] | {name: both}}

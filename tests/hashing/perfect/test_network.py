@@ -91,9 +91,10 @@ def test_a_fit_is_perfect_in_integers_of_few_bits(fitted):
 def test_rounding_takes_the_fewest_bits_that_leave_every_key_its_slot():
     """Against the float network: with a bit less, a key goes elsewhere."""
     words, study = prints(60), network_training.study_config(CONFIG, 60)
-    state = expected_return.start(study, jax.random.key(1), network_training.as_tokens(words))
+    tokens = network_training.as_tokens(words)
+    state = expected_return.start(study, expected_return.draw(study, jax.random.key(1), tokens), tokens)
     found = network_training.rounded_to_fewest_bits(CONFIG, state, words)
-    wanted = expected_return.logits(study.network, state.policy, network_training.as_tokens(words)).argmax(1)
+    wanted = expected_return.logits(study.network, state.policy, tokens).argmax(1)
     np.testing.assert_array_equal(numpy_rank(found, words), wanted)
     bits = int(np.abs(np.asarray(found.output, int)).max()).bit_length() + 1
     fewer = network.WEIGHT_BITS[network.WEIGHT_BITS.index(bits) - 1]

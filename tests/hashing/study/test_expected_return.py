@@ -32,7 +32,8 @@ def test_more_keys_count_as_lost_as_fewer_expect_company():
 def test_words_that_are_sure_of_one_bin_find_the_others():
     """Each other bin has a probability of exp(-200), which is 0 in float32, and so is the gradient."""
     config = ExpectedReturnConfig(num_bins=40, entropy=0.0, network=NETWORK)
-    state = expected_return.start(config, jax.random.key(0), WORDS)
+    params = expected_return.draw(config, jax.random.key(0), WORDS)
+    state = expected_return.start(config, params, WORDS)
     name, output = output_layer(state.policy.params)
     together = {"kernel": jnp.zeros_like(output["kernel"]), "bias": jnp.zeros(40).at[7].set(200.0)}
     layers = state.policy.params["params"] | {name: together}

@@ -10,6 +10,7 @@ import pytest
 from jaxhash.hashing.keys.tokens import tokenize
 from jaxhash.hashing.study import (
     actor_critic,
+    expected_return,
     guided,
     imitation,
     reinforce,
@@ -40,6 +41,11 @@ IMITATE = imitation.ImitateConfig(
 LEARNERS = {
     "imitate": (imitation, IMITATE, (TOKENS, BINS)),
     "reinforce": (reinforce, reinforce.ReinforceConfig(**SMALL, batch_size=8), (TOKENS,)),
+    "expected_return": (
+        expected_return,
+        expected_return.ExpectedReturnConfig(**SMALL, batch_size=6, blocks=2),
+        (TOKENS,),
+    ),
     "actor_critic": (actor_critic, actor_critic.ActorCriticConfig(**SMALL, batch_size=8), (TOKENS,)),
     "soft_actor_critic": (
         soft_actor_critic,
@@ -59,7 +65,17 @@ LEARNERS = {
         (TOKENS,),
     ),
     "guided": (guided, guided.GuidedConfig(**SMALL, batch_size=6), (TOKENS,)),
-    "meta": (reptile, reptile.MetaConfig(**SMALL, keys_per_task=6, tasks=2, inner_steps=2), (TOKENS,)),
+    "meta": (
+        reptile,
+        reptile.MetaConfig(
+            keys_per_task=6,
+            iterations=SMALL["iterations"],
+            tasks=2,
+            inner_steps=2,
+            learner=expected_return.ExpectedReturnConfig(**SMALL, blocks=1),
+        ),
+        (TOKENS,),
+    ),
 }
 
 
@@ -142,7 +158,7 @@ def test_reports_tell_how_far_a_training_is():
             "initial_temperature=0.0 is not valid",
         ),
         (lambda: table_reinforce.TableReinforceConfig(episodes=0), "episodes=0 is not valid"),
-        (lambda: reptile.MetaConfig(num_bins=4), "a perfect hash needs num_bins >= 32"),
+        (lambda: reptile.MetaConfig(keys_per_task=33), "a perfect hash needs num_bins >= 33"),
         (lambda: imitation.ImitateConfig(batch_size=0), "batch_size=0 is not valid"),
     ],
 )
