@@ -45,8 +45,6 @@ class Config:
     """Units of each of the two hidden layers."""
     readers: tuple[Reader, ...] = ("one_hot", "embedding", "bits")
     """How a network reads the characters of a word (`networks.NetworkConfig`)."""
-    hidden_rate: float = 0.03
-    """Step size of the layers below the last, as a share of the last one's: an embedding is to be learned."""
     iterations: int = 150
 
     def __post_init__(self) -> None:
@@ -63,7 +61,6 @@ def body(config: Config) -> None:
         learner = ExpectedReturnConfig(
             num_bins=count,
             iterations=config.iterations,
-            hidden_rate=config.hidden_rate,
             network=hashing.network(tokens, (units, units), reader),
         )
         label = f"{count:,} words, 2 x {units}, {reader}"

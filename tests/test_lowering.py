@@ -137,7 +137,7 @@ GRADIENT = "the gradient of a look-up: of the bin that was drawn, or of a letter
 FLOAT_SCATTERS = {
     "K-Means: accuracy": "whole numbers, whose sums are exact in any order",
     "convnet: steps": "the gradient of a look-up: of each example's label, one a row",
-    **{f"study: {name}": GRADIENT for name in LEARNERS if name not in ("expected_return", "meta")},
+    **{f"study: {name}": GRADIENT for name in LEARNERS},
 }
 """Programs that add floats by a scatter, and why they may."""
 

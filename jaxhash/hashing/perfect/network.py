@@ -42,11 +42,9 @@ class NetworkMethodConfig:
     """Units of each of the two hidden layers, 1 to 1,023."""
     iterations: int = 400
     """Times that all keys are placed, at most."""
-    hidden_rate: float = 0.0
-    """Step size of the hidden layers, as a share of the output layer's; 0 leaves them as drawn."""
 
     def __post_init__(self) -> None:
-        check_ranges(self, hidden=(1, MAX_HIDDEN), iterations=(1, 2**31 - 1), hidden_rate=(0, 1))
+        check_ranges(self, hidden=(1, MAX_HIDDEN), iterations=(1, 2**31 - 1))
 
 
 class Network(NamedTuple):

@@ -83,7 +83,6 @@ def study_config(config: NetworkMethodConfig, num_keys: int) -> ExpectedReturnCo
         num_bins=max(num_keys, 1),
         iterations=config.iterations,
         blocks=max(4, -(-num_keys // KEYS_A_BLOCK)),
-        hidden_rate=config.hidden_rate,
         network=NetworkConfig((config.hidden, config.hidden), "bits"),
     )
 

@@ -7,7 +7,6 @@ Keys are taken in blocks: a step moves one block, and of the others only log P(t
 number a bin. So memory is that of a block, and an iteration makes several steps.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -33,8 +32,6 @@ WARM_UP = 3
 """Iterations in which the step size rises: Adam does not know the gradient's size yet."""
 SETTLING = 0.02
 """Share of keys that expect company, below which the step size falls, with its square root."""
-MOST_ENTROPY = 0.06
-"""The entropy's weight at most. The decay follows it, and more of both makes small sets of keys flat."""
 LOST, LOST_AT_MOST = 0.003, 0.5
 """A key is lost if it is alone in its bin with less than this probability; below `SETTLING`, it rises with the inverse
 square of the share, up to the second. Where many keys count as lost, large sets come apart."""
@@ -53,27 +50,29 @@ class ExpectedReturnConfig:
     """Optimiser steps in an iteration, each for one block of the keys. Memory falls with it."""
     objective: Objective = "log_occupied"
     """The mean over bins of P(the bin is occupied), or of its logarithm: the last empty bins then count most."""
-    entropy: float | None = None
-    """Weight of the policy's mean entropy (nats) in what is maximised: settled keys stay able to move. None:
-    `mild_entropy(num_bins)`."""
-    decay: float = 0.06
-    """Decay of the output layer in a step, as a multiple of the entropy's weight, of `learning_rate` and of the units
-    that the layer reads (a step of Adam's moves a logit by `learning_rate` times as many): a bin whose keys are sure of
-    it and gain nothing lets go of them."""
+    entropy: float = 0.02
+    """Weight of the policy's mean entropy (nats) in what is maximised: settled keys stay able to move. With more,
+    narrow networks become flat: a uniform policy of as many keys as bins is as good as a perfect hash at a weight of
+    -log(1 - 1/e) / log(bins), 0.066 for 1,000."""
+    decay: float = 0.0012
+    """Decay of the output layer in a step, as a multiple of `learning_rate` and of the units that the layer reads (a
+    step of Adam's moves a logit by `learning_rate` times as many): a bin whose keys are sure of it and gain nothing
+    lets go of them."""
     deviation: float | None = None
     """Standard deviation of each bin's logits over the keys at the start; None: `whitened.sharp_deviation`."""
     learning_rate: float = 2e-2
     """Adam's step size for the output layer."""
-    hidden_rate: float = 0.0
-    """Step size of the hidden layers, as a share of `learning_rate`. 0 leaves them as drawn: a step of theirs moves all
-    keys at once."""
+    hidden_rate: float = 2.0
+    """Step size of the hidden layers: `learning_rate` times this, over the units of the last one. A step then moves
+    what a layer gives by as much, whatever its width (G. Yang and others, arXiv 2203.03466, table 3); with more, the
+    features of wide networks run away."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
     def __post_init__(self) -> None:
         check(self.num_bins >= 1, "num_bins", self.num_bins, "1 or more")
         check(self.iterations >= 1, "iterations", self.iterations, "1 or more")
         check(self.blocks >= 1, "blocks", self.blocks, "1 or more")
-        check(self.entropy is None or self.entropy >= 0, "entropy", self.entropy, "0 or more, or None")
+        check(self.entropy >= 0, "entropy", self.entropy, "0 or more")
         check(self.decay >= 0, "decay", self.decay, "0 or more")
         check(self.learning_rate > 0, "learning_rate", self.learning_rate, "more than 0")
         check(self.hidden_rate >= 0, "hidden_rate", self.hidden_rate, "0 or more")
@@ -132,7 +131,7 @@ def make_train(
     Raises:
         ValueError: by `train`, if the keys cannot be cut into such batches.
 
-    Cost: 6 * parameters * keys FLOPs an iteration; 8 where the hidden layers learn. Memory: about ten arrays of float32
+    Cost: 8 * parameters * keys FLOPs an iteration. Memory: about ten arrays of float32
     [keys of a block, bins].
     """
     iteration = make_iteration(config)
@@ -168,7 +167,7 @@ def make_iteration(
     Raises:
         ValueError: by `iteration`, if the keys cannot be cut into such batches.
     """
-    aim = _aim(config)
+    aim = Aim(config.objective, config.entropy)
 
     def iteration(
         state: Training, draw_key: Key[Array, ""], number: Int[Array, ""], tokens: Tokens
@@ -199,23 +198,9 @@ def make_iteration(
     return iteration
 
 
-def _aim(config: ExpectedReturnConfig) -> Aim:
-    return Aim(config.objective, mild_entropy(config.num_bins) if config.entropy is None else config.entropy)
-
-
 def _optimiser(groups: int = 1) -> optax.GradientTransformation:
     """Adam; where keys come in groups in turn, it averages over as many passes over all keys."""
     return optax.scale_by_adam(MOMENTUM ** (1 / groups), MEMORY ** (1 / groups))
-
-
-def mild_entropy(num_bins: int) -> float:
-    """The entropy's weight by default: 9/10 of that at which a uniform policy is as good as a perfect hash.
-
-    For as many keys as bins a uniform policy leaves a bin empty with probability 1/e, which costs -log(1 - 1/e), and
-    has an entropy of log(bins); a perfect hash has neither. It is `MOST_ENTROPY` at most.
-    """
-    as_good = -math.log(1 - math.exp(-1)) / math.log(max(num_bins, 2))
-    return min(0.9 * as_good, MOST_ENTROPY)
 
 
 def pace(iteration: Array, log_empty: Float[Array, " bins"], num_keys: int) -> Pace:
@@ -239,9 +224,7 @@ def improve(
     policy = state.policy
 
     def of(params: Params) -> Array:
-        name, output = output_layer(params)
-        fixed = {"params": jax.lax.stop_gradient(params["params"]) | {name: output}}
-        return logits(config.network, policy._replace(params=params if config.hidden_rate else fixed), block.tokens)
+        return logits(config.network, policy._replace(params=params), block.tokens)
 
     found, back = jax.vjp(of, policy.params)
     ascent = ascend(found, aim, company, block.present)
@@ -252,10 +235,11 @@ def improve(
     (descent,) = back(-(ascent.gradient / ascent.surest[:, None] + lost[:, None] * ascent.natural))
     directions, optimiser_state = _optimiser(groups).update(descent, state.optimiser)
     layers, towards, rate = policy.params["params"], directions["params"], now.step * config.learning_rate
-    moved = jax.tree.map(lambda w, direction: w - config.hidden_rate * rate * direction, layers, towards)
+    hidden_rate = config.hidden_rate / config.network.hidden[-1]
+    moved = jax.tree.map(lambda w, direction: w - hidden_rate * rate * direction, layers, towards)
     # Decay is of the output layer, and as strong where steps are small: the last keys in company have to let go too.
     name, output = output_layer(policy.params)
-    kept = 1 - config.learning_rate * config.decay * config.network.hidden[-1] * aim.entropy / groups
+    kept = 1 - config.learning_rate * config.decay * config.network.hidden[-1] / groups
     moved[name] = jax.tree.map(lambda w, direction: kept * w - rate * direction, output, towards[name])
     params = {"params": moved}
     return Training(policy._replace(params=params), optimiser_state), ascent.log_empty

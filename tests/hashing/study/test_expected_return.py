@@ -43,7 +43,7 @@ def test_words_that_are_sure_of_one_bin_find_the_others():
     assert (np.delete(bias, 7) > 1e-3).all()
 
 
-@pytest.mark.parametrize("units", [60, 200])
+@pytest.mark.parametrize("units", [12, 60, 200])
 def test_words_get_a_perfect_hash_on_every_seed(units):
     network = replace(NETWORK, hidden=(units, units))
     config = ExpectedReturnConfig(num_bins=40, iterations=100, network=network)

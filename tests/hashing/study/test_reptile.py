@@ -15,7 +15,7 @@ from jaxhash.hashing.study.reptile import MetaConfig
 
 TOKENS = tokenize(["ab", "ba", "aab", "bab", "bba", "b", "a", "abb", "aba", "bb"])
 NETWORK = NetworkConfig((16,), alphabet=alphabet_of(TOKENS))
-LEARNER = ExpectedReturnConfig(num_bins=10, blocks=1, hidden_rate=0.1, learning_rate=2e-3, network=NETWORK)
+LEARNER = ExpectedReturnConfig(num_bins=10, blocks=1, learning_rate=2e-3, network=NETWORK)
 CONFIG = MetaConfig(keys_per_task=10, iterations=1, tasks=1, inner_steps=2, layers="all", learner=LEARNER)
 ITERATION = jax.jit(expected_return.make_iteration(LEARNER))
 
