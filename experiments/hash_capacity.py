@@ -41,11 +41,11 @@ class Config:
     common: Common = field(default_factory=Common)
     words: tuple[int, ...] = (100, 300, 1000)
     """Words of each list, and bins."""
-    hidden: tuple[int, ...] = (8, 16, 32, 64, 128, 300)
+    hidden: tuple[int, ...] = (8, 12, 16, 24, 32, 64, 128)
     """Units of each of the two hidden layers."""
     readers: tuple[Reader, ...] = ("one_hot", "embedding", "bits")
     """How a network reads the characters of a word (`networks.NetworkConfig`)."""
-    iterations: int = 150
+    iterations: int = 300
 
     def __post_init__(self) -> None:
         for name in ("words", "hidden"):
