@@ -1,5 +1,6 @@
 # make demo   watch a population of networks train, then open the figure it names
 # make test   run every test, the examples in the docstrings among them
+# make bench  how fast it is beside its peers; ends with a table of goals, met or not
 # make lint   style, types, and which package may import which
 # Both create .venv and install what they need if it is not there.
 
@@ -22,10 +23,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.installed-bench
-	$(BIN)/python -m bench.sweep_training
-	$(BIN)/python -m bench.properties
-	$(BIN)/python -m bench.codes
-	$(BIN)/python -m bench.hash_throughput
+	$(BIN)/python -m bench.sweep_training --record here
+	$(BIN)/python -m bench.properties --record here
+	$(BIN)/python -m bench.codes --record here
+	$(BIN)/python -m bench.hash_throughput --record here
+	$(BIN)/python -m bench.goals here
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
