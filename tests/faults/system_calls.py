@@ -170,8 +170,8 @@ OPERATIONS = {
 }
 
 
-def outcome_of(work: Callable[[Path], Any], folder: Path, fault: str | None = None) -> Outcome:
-    """Do something in a fork of this process; with a fault, under strace, as its `inject` takes it."""
+def outcome_of(work: Callable[[Path], Any], folder: Path, *traced: str) -> Outcome:
+    """Do something in a fork of this process; under strace, if its options are given."""
     ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:
@@ -181,8 +181,8 @@ def outcome_of(work: Callable[[Path], Any], folder: Path, fault: str | None = No
     log = folder.parent / f"{folder.name}.strace"
     tracer = None
     try:
-        if fault is not None:
-            tracer = _traced(child, fault, log)
+        if traced:
+            tracer = _traced(child, traced, log)
         ours.send(b"go")
         ready, _, _ = select.select([ours], [], [], SECONDS)
         assert ready, f"hangs for {SECONDS} s"
@@ -218,9 +218,9 @@ def trial(name: str, call: str, error: str, number: int) -> tuple[bool, Failure 
         folder = Path(above) / "work"
         folder.mkdir()
         outcome_of(operation.prepare, folder)
-        fault = f"inject={CALLS[call]}:error={error}:when={number}"
+        fault = "-e", f"trace={CALLS[call]}", "-e", f"inject={CALLS[call]}:error={error}:when={number}"
         try:
-            outcome = outcome_of(operation.run, folder, fault)
+            outcome = outcome_of(operation.run, folder, *fault)
             if not failed(folder):
                 return False, None
             allowed = {"done", "refused"} | ({"died", "wrong"} if call in MAY_DIE else set())
@@ -265,7 +265,7 @@ def calls_of(name: str) -> dict[str, int]:
         folder = Path(above) / "work"
         folder.mkdir()
         outcome_of(OPERATIONS[name].prepare, folder)
-        ended = outcome_of(OPERATIONS[name].run, folder, "trace=" + ",".join(CALLS.values()))
+        ended = outcome_of(OPERATIONS[name].run, folder, "-e", "trace=" + ",".join(CALLS.values()))
         assert ended.status == "done", ended
         lines = (folder.parent / "work.strace").read_text(errors="replace").splitlines()
     made: Counter[tuple[str, str]] = Counter()
@@ -301,11 +301,8 @@ def _in_child(work: Callable[[Path], Any], folder: Path, harness: socket.socket)
     os._exit(0)
 
 
-def _traced(child: int, fault: str, log: Path) -> "subprocess.Popen[str]":
-    calls = fault.partition("=")[2].partition(":")[0]
-    command = ["strace", "-f", "-p", str(child), "-o", str(log), "-e", f"trace={calls}"]
-    if fault.startswith("inject="):
-        command += ["-e", fault]
+def _traced(child: int, options: tuple[str, ...], log: Path) -> "subprocess.Popen[str]":
+    command = ["strace", "-f", "-p", str(child), "-o", str(log), *options]
     tracer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert tracer.stderr is not None
     attached = tracer.stderr.readline()
