@@ -13,8 +13,8 @@ flipped bit of a word changes its bin).
 
 Measured (docs/data/hash-generalisation.csv): none of them is as good as Python's hash on words it has not seen; only
 what it was trained on is spread without a collision. Of 1,000 unseen words in 1,000 bins, where chance and Python's
-hash leave 368, collide: characters 444, network 572, sharded 419. The study's network also hears less of a changed
-letter: 61 % of the flipped bits change the bin, and nearly all of the others' do.
+hash leave 368, collide: characters 441, network 589, sharded 419. The study's network also hears less of a changed
+letter: 59 % of the flipped bits change the bin, and nearly all of the others' do.
 
     python -m experiments.hash_generalisation
     python -m experiments.hash_generalisation --keys dwyl --words 10000 --draws 5 --repeats 2 \
