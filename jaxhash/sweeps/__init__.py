@@ -12,7 +12,8 @@ A run that was interrupted continues with the same call.
 grid, presets           what a sweep is; the study's values for each dataset
 engine, task            `run`; one task: train, evaluate, measure, save (inputs, programs: its data, what is compiled)
 folder, results         the folder of a run, `load`; its results
-cost, log, status, tensorboard      time left; the event log; how a run stands
+cost, dry_run           time left; what each program of a sweep does and needs, before it is run
+log, status, tensorboard            the event log; how a run stands
 variants, compare, layers, phase    several sweeps and effect sizes; codes of layers; the phase chart
 """
 

@@ -102,7 +102,7 @@ def calibrate(
         models=models,
         measurings=models * snapshots,
         model_steps=models * config.train.epochs * config.train.steps_per_epoch(n),
-        seconds=_until_all_are_done([sum(both) for both in zip(training, measuring, strict=True)], workers)
+        seconds=until_all_are_done([sum(both) for both in zip(training, measuring, strict=True)], workers)
         + compiling / workers,
         epochs_a_measuring=((sum(measuring) + compiling) / snapshots) / max(sum(training) / config.train.epochs, 1e-9),
     )
@@ -140,10 +140,10 @@ def _flops(task: Task) -> int:
     return task.block.flops_per_step(1) * len(task.repeats)
 
 
-def _until_all_are_done(seconds: list[float], workers: int) -> float:
+def until_all_are_done(seconds: list[float], workers: int) -> float:
     """How long tasks take that workers take up one after the other, the longest first.
 
-    >>> _until_all_are_done([3.0, 3.0, 2.0], 2)
+    >>> until_all_are_done([3.0, 3.0, 2.0], 2)
     5.0
     """
     busy = [0.0] * workers

@@ -179,18 +179,24 @@ def plan(config: SweepConfig, features: int, classes: int, place: Place | None =
     together.
     """
     devices = (places("none")[0] if place is None else place).devices
-    device = devices[0]
+    memory = None
+    if devices[0].platform != "cpu":
+        memory = (devices[0].memory_stats() or {}).get("bytes_limit", 8 * 2**30)
+    return cut(config, features, classes, memory, len(devices))
+
+
+def cut(config: SweepConfig, features: int, classes: int, memory: int | None, devices: int = 1) -> list[Task]:
+    """`plan` for so many accelerators, each with so many bytes of memory; for a CPU if that is None."""
     parameter_bytes = 16 * features
     sizes = sorted(config.sample_sizes, reverse=True)
     members = [(repeat, size) for repeat in range(config.repeats) for size in sizes or (None,)]
     at_once = 1
-    if device.platform == "cpu":
+    if memory is None:
         units_per_block = max(CPU_BLOCK_BYTES // parameter_bytes, 1)
     else:
-        memory = (device.memory_stats() or {}).get("bytes_limit", 8 * 2**30)
         units_per_block = max(int(ACCELERATOR_SHARE * memory) // parameter_bytes, 1)
         units = sum(config.model.units(width) for width in config.widths)
-        at_once = min(max(units_per_block // units, 1) * len(devices), len(members))
+        at_once = min(max(units_per_block // units, 1) * devices, len(members))
     blocks = plan_blocks(config.widths, config.model, features, classes, units_per_block=units_per_block)
     return [
         Task(

@@ -5,6 +5,7 @@
     sweeps          run a sweep, or variants of one, in a terminal
     sweep_display   what it shows while it trains
     capacity        `jaxhash sweep`, and the same as an experiment
+    dry_run         `jaxhash sweep --dry-run`
     hashing         options and files of the hash study's figures
     network         one trained network for the experiments that look into it
     files           figures, tables and datasets, each written whole or not at all

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jaxhash.plots import sweeps as plots
 from jaxhash.sweeps import presets
 from jaxhash.terminal.command import command, option
+from jaxhash.terminal.dry_run import show_dry_run
 from jaxhash.terminal.sweeps import KEPT, SweepOptions, figure_of_sweep
 
 DESCRIPTION = """Train networks of many widths, measure their neural codes, and draw the model-capacity figure.
@@ -19,6 +20,7 @@ regression say how well codes alone tell the classes apart.
     jaxhash sweep                                     the embedded digits, under a minute on 2 cores
     jaxhash sweep --dataset mnist                     the grid and recipe of the study (also cifar10, svhn, adult, imdb)
     jaxhash sweep --dataset my.npz --widths 8 16 32   one's own arrays: x_train, y_train, x_test, y_test
+    jaxhash sweep --dataset mnist --dry-run           what that takes: programs, memory, time; trains nothing
     jaxhash status runs/model_capacity-mnist          how far it is, from another terminal
 
 In the folder --out it leaves model_capacity.png, results.nc and results.csv (every number of every model), and the
@@ -34,6 +36,10 @@ class Config(SweepOptions):
     --dataset given (jaxhash/sweeps/presets.py).
     """
 
+    dry_run: bool = False
+    """List the programs of the sweep (models at once, FLOPs, memory), run each once to time it, and stop: nothing is
+    written."""
+
 
 def main(
     arguments: list[str] | None = None, description: str | None = DESCRIPTION, prog: str | None = "jaxhash sweep"
@@ -45,4 +51,7 @@ def main(
 
 def body(config: Config) -> None:
     """Train or continue, measure, draw."""
-    figure_of_sweep(config, "model_capacity", plots.capacity)
+    if config.dry_run:
+        show_dry_run(config.sweep, config.data_dir, config.machines.mesh)
+    else:
+        figure_of_sweep(config, "model_capacity", plots.capacity)

@@ -63,9 +63,18 @@ class Block:
 
         Forward, kernel gradient, and (from the second layer on) input gradient: 2 FLOPs a multiply-add.
         """
-        first = 2 * sum(u * self.features for u in self.units)
-        later = 3 * sum(u * u * (self.model.depth - 1) + u * self.classes for u in self.units)
-        return 2 * batch_size * (first + later)
+        first, later = self._products
+        return 2 * batch_size * (2 * first + 3 * later)
+
+    def flops_forward(self, n: int) -> int:
+        """FLOPs of the matrix products of a pass of n examples through all models, padding not counted."""
+        return 2 * n * sum(self._products)
+
+    @property
+    def _products(self) -> tuple[int, int]:
+        """Multiply-adds of one example in the first layer, and in all later ones."""
+        later = sum(u * u * (self.model.depth - 1) + u * self.classes for u in self.units)
+        return sum(u * self.features for u in self.units), later
 
 
 class Params(NamedTuple):

@@ -1,0 +1,162 @@
+"""Dry run of a sweep: its programs, what each does, needs and takes here, before anything is trained or written.
+
+Each program of the plan is compiled and run once, on the real data: an epoch and an evaluation of every block of
+models, and the measuring of codes of every shape.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxhash.runtime.devices import places, worker_count
+from jaxhash.sweeps.cost import until_all_are_done
+from jaxhash.sweeps.engine import plan
+from jaxhash.sweeps.folder import Task
+from jaxhash.sweeps.grid import SweepConfig
+from jaxhash.sweeps.inputs import OnDevice, orders, prepare, put_on_device, repeat_keys, task_labels
+from jaxhash.sweeps.programs import Programs, evaluate, measured, programs_of, shape_to_measure
+
+Callback = Callable[[int, int], None]
+"""Told how many programs were run, and how many there are."""
+
+
+class Program(NamedTuple):
+    """A program of a sweep, of one shape."""
+
+    what: str
+    widths: tuple[int, ...]
+    models: int
+    """Trained, evaluated or measured by a call."""
+    calls: int
+    """In the whole sweep, if no model stops early."""
+    flops: int | None
+    """Of a call's matrix products; None where it depends on the codes."""
+    bytes: int | None
+    """Arguments, results and what a call needs in between, as XLA plans it; None of several programs."""
+    seconds: float
+    """Of a call on this device."""
+
+
+class DryRun(NamedTuple):
+    """What a sweep would be."""
+
+    programs: list[Program]
+    features: int
+    """Of an example of its data, and the number of classes."""
+    classes: int
+    models: int
+    workers: int
+    """Tasks that are worked on side by side."""
+    seconds: float
+    """Until all is done here, compiling not included."""
+
+
+def dry_run(
+    config: SweepConfig,
+    *,
+    data_dir: str | Path | None = None,
+    mesh: str = "auto",
+    callback: Callback = lambda done, total: None,
+) -> DryRun:
+    """List the programs of a sweep and run each once.
+
+    Raises:
+        ValueError: as `run` does.
+    """
+    at = places(mesh)
+    data = put_on_device(config, prepare(config, data_dir), at[0])
+    n = len(data.x)
+    tasks = plan(config, data.host.features, data.host.num_classes, at[0])
+    kinds = Counter((task.block, len(task.repeats)) for task in tasks)
+    epochs, snapshots = config.train.epochs, len(config.snapshot_epochs)
+    shapes: dict[tuple[int, int], list[int]] = {}
+    for task in tasks:
+        for i in range(len(task.repeats)):
+            for m, width in enumerate(task.block.widths):
+                shapes.setdefault(shape_to_measure(task, i, m, n), []).append(width)
+    found: list[Program] = []
+    of_task = dict.fromkeys(tasks, 0.0)
+    of_shape: dict[tuple[int, int], float] = {}
+    total = 2 * len(kinds) + len(shapes)
+    for (block, repeats), count in kinds.items():
+        alike = [task for task in tasks if (task.block, len(task.repeats)) == (block, repeats)]
+        program = programs_of(block, config.train)
+        epoch, state = _epoch(config, program, alike[0], data)
+        models = repeats * len(block.widths)
+        steps = config.train.steps_per_epoch(n)
+        flops = repeats * steps * block.flops_per_step(config.train.batch_size)
+        found.append(Program("train, one epoch", block.widths, models, count * epochs, flops, *epoch))
+        callback(len(found), total)
+        looked, evaluation = _evaluation(config, program, alike[0], data, state)
+        examples = n + len(data.test_x) + (0 if data.random_x is None else len(data.random_x))
+        flops = repeats * block.flops_forward(examples)
+        found.append(Program("evaluate", block.widths, models, count * snapshots, flops, *looked))
+        callback(len(found), total)
+        for task in alike:
+            of_task[task] = epochs * epoch[1] + snapshots * looked[1]
+        for i in range(repeats):
+            for m in range(len(block.widths)):
+                shape = shape_to_measure(alike[0], i, m, n)
+                if shape not in of_shape:
+                    of_shape[shape] = _seconds(partial(measured, config, alike[0], evaluation, data, i, m, {}))
+                    widths = shapes[shape]
+                    calls, each = snapshots * len(widths), tuple(sorted(set(widths)))
+                    found.append(Program("measure codes", each, 1, calls, None, None, of_shape[shape]))
+                    callback(len(found), total)
+    for task in tasks:
+        # Of sample sizes whose arrays have another number of rows, the nearest shape that was met stands for them.
+        for i in range(len(task.repeats)):
+            for m in range(len(task.block.widths)):
+                shape = shape_to_measure(task, i, m, n)
+                of_task[task] += snapshots * of_shape.get(shape, max(of_shape.values()))
+    models = sum(len(task.repeats) * len(task.block.widths) for task in tasks)
+    workers = max(worker_count(), len(at))
+    return DryRun(
+        found,
+        data.host.features,
+        data.host.num_classes,
+        models,
+        workers,
+        until_all_are_done(list(of_task.values()), workers),
+    )
+
+
+def _epoch(config: SweepConfig, program: Programs, task: Task, data: OnDevice) -> tuple[tuple[int, float], Any]:
+    """Bytes and seconds of an epoch, and the models after it."""
+    keys, y = repeat_keys(config, task), task_labels(config, data.host, task)
+    state, keys_there, y = data.place.spread((program.init(keys), keys, y))
+    order = data.place.spread(orders(config, task, keys, 0, len(data.x)))
+    compiled = program.epoch.lower(state, keys_there, order, data.x, y).compile()
+    start = time.perf_counter()
+    state, _ = jax.block_until_ready(compiled(state, keys_there, order, data.x, y))
+    return (_bytes(compiled), time.perf_counter() - start), state
+
+
+def _evaluation(
+    config: SweepConfig, program: Programs, task: Task, data: OnDevice, state: Any
+) -> tuple[tuple[int, float], Any]:
+    y = task_labels(config, data.host, task)
+    counts = None
+    lowered = program.evaluate.lower(state.params, state.stats, data.x, data.place.spread(y), counts)
+    found = evaluate(task, program, state, data, y)
+    return (_bytes(lowered.compile()), _seconds(lambda: evaluate(task, program, state, data, y), warm=True)), found
+
+
+def _seconds(work: Callable[[], Any], *, warm: bool = False) -> float:
+    """Of the second call; of the first where it is warm."""
+    if not warm:
+        jax.block_until_ready(work())
+    start = time.perf_counter()
+    jax.block_until_ready(work())
+    return time.perf_counter() - start
+
+
+def _bytes(compiled: Any) -> int:
+    needs = compiled.memory_analysis()
+    most = needs.argument_size_in_bytes + needs.output_size_in_bytes + needs.temp_size_in_bytes
+    return int(most - needs.alias_size_in_bytes)
