@@ -187,7 +187,7 @@ LEARNERS: dict[str, tuple[Any, Callable[[Size, NetworkConfig], Any]]] = {
             episodes=16,
             credit="difference",
             deviation=sharp_deviation(size.bins),
-            tuning=Tuning(1e-3, entropy=1.0, baseline=1.0),
+            tuning=Tuning(1e-3 * math.sqrt(size.placed / 1000), entropy=1.0, baseline=1.0),
             network=network,
         ),
     ),
