@@ -193,7 +193,9 @@ LEARNERS: dict[str, tuple[Any, Callable[[Size, NetworkConfig], Any]]] = {
     ),
     "expected_return": (
         expected_return,
-        lambda size, network: ExpectedReturnConfig(size.bins, size.iterations, size.placed, network=network),
+        lambda size, network: ExpectedReturnConfig(
+            size.bins, size.iterations, size.placed, blocks=expected_return.blocks_for(size.placed), network=network
+        ),
     ),
     "shown_bins": (
         guided,

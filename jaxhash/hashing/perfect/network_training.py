@@ -33,8 +33,6 @@ from jaxhash.runtime.streams import Stream, stream_key
 
 MAX_KEYS = 50_000
 """The cost of an iteration grows with the square of the keys: that of so many takes most of a minute on 2 cores."""
-KEYS_A_BLOCK = 2_500
-"""Keys of an optimiser step at most: it holds ten numbers for each of them and each slot."""
 
 
 def learn(config: NetworkMethodConfig, task: Task, learner: Learner) -> Network:
@@ -82,7 +80,7 @@ def study_config(config: NetworkMethodConfig, num_keys: int) -> ExpectedReturnCo
     return ExpectedReturnConfig(
         num_bins=max(num_keys, 1),
         iterations=config.iterations,
-        blocks=max(4, -(-num_keys // KEYS_A_BLOCK)),
+        blocks=expected_return.blocks_for(num_keys),
         network=NetworkConfig((config.hidden, config.hidden), "bits"),
     )
 

@@ -36,6 +36,9 @@ LOST, LOST_AT_MOST = 0.003, 0.5
 """A key is lost if it is alone in its bin with less than this probability; below `SETTLING`, it rises with the inverse
 square of the share, up to the second. Where many keys count as lost, large sets come apart."""
 
+FEWEST_BLOCKS, KEYS_A_BLOCK = 4, 2_500
+"""Of `blocks_for`: arrays of so many keys and 50,000 bins take 0.5 GB each."""
+
 
 @dataclass(frozen=True)
 class ExpectedReturnConfig:
@@ -145,6 +148,15 @@ def make_train(
         return ExpectedReturnState(folded(training.policy)), history
 
     return train
+
+
+def blocks_for(num_keys: int) -> int:
+    """Blocks that keep memory within bounds, whatever the number of keys.
+
+    >>> blocks_for(1_000), blocks_for(10_000), blocks_for(30_000)
+    (4, 4, 12)
+    """
+    return max(FEWEST_BLOCKS, -(-num_keys // KEYS_A_BLOCK))
 
 
 def draw(config: ExpectedReturnConfig, key: Key[Array, ""], tokens: Tokens) -> Params:
