@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,9 +77,8 @@ def dry_run(
     epochs, snapshots = config.train.epochs, len(config.snapshot_epochs)
     shapes: dict[tuple[int, int], list[int]] = {}
     for task in tasks:
-        for i in range(len(task.repeats)):
-            for m, width in enumerate(task.block.widths):
-                shapes.setdefault(shape_to_measure(task, i, m, n), []).append(width)
+        for i, m in _models(task):
+            shapes.setdefault(shape_to_measure(task, i, m, n), []).append(task.block.widths[m])
     found: list[Program] = []
     of_task = dict.fromkeys(tasks, 0.0)
     of_shape: dict[tuple[int, int], float] = {}
@@ -92,28 +92,25 @@ def dry_run(
         flops = repeats * steps * block.flops_per_step(config.train.batch_size)
         found.append(Program("train, one epoch", block.widths, models, count * epochs, flops, *epoch))
         callback(len(found), total)
-        looked, evaluation = _evaluation(config, program, alike[0], data, state)
+        looked = _evaluation(config, program, alike[0], data, state)
         examples = n + len(data.test_x) + (0 if data.random_x is None else len(data.random_x))
         flops = repeats * block.flops_forward(examples)
         found.append(Program("evaluate", block.widths, models, count * snapshots, flops, *looked))
         callback(len(found), total)
         for task in alike:
             of_task[task] = epochs * epoch[1] + snapshots * looked[1]
-        for i in range(repeats):
-            for m in range(len(block.widths)):
-                shape = shape_to_measure(alike[0], i, m, n)
-                if shape not in of_shape:
-                    of_shape[shape] = _seconds(partial(measured, config, alike[0], evaluation, data, i, m, {}))
-                    widths = shapes[shape]
-                    calls, each = snapshots * len(widths), tuple(sorted(set(widths)))
-                    found.append(Program("measure codes", each, 1, calls, None, None, of_shape[shape]))
-                    callback(len(found), total)
+        for task in alike:
+            new = {shape: at for at in _models(task) if (shape := shape_to_measure(task, *at, n)) not in of_shape}
+            if new:
+                # Codes of small samples are cut to fewer rows: each task is looked at for itself.
+                codes = evaluate(task, program, state, data, task_labels(config, data.host, task))
+            for shape, (i, m) in new.items():
+                of_shape[shape] = _seconds(partial(measured, config, task, codes, data, i, m, {}))
+                calls, widths = snapshots * len(shapes[shape]), tuple(sorted(set(shapes[shape])))
+                found.append(Program("measure codes", widths, 1, calls, None, None, of_shape[shape]))
+                callback(len(found), total)
     for task in tasks:
-        # Of sample sizes whose arrays have another number of rows, the nearest shape that was met stands for them.
-        for i in range(len(task.repeats)):
-            for m in range(len(task.block.widths)):
-                shape = shape_to_measure(task, i, m, n)
-                of_task[task] += snapshots * of_shape.get(shape, max(of_shape.values()))
+        of_task[task] += snapshots * sum(of_shape[shape_to_measure(task, i, m, n)] for i, m in _models(task))
     models = sum(len(task.repeats) * len(task.block.widths) for task in tasks)
     workers = max(worker_count(), len(at))
     return DryRun(
@@ -137,20 +134,21 @@ def _epoch(config: SweepConfig, program: Programs, task: Task, data: OnDevice) -
     return (_bytes(compiled), time.perf_counter() - start), state
 
 
-def _evaluation(
-    config: SweepConfig, program: Programs, task: Task, data: OnDevice, state: Any
-) -> tuple[tuple[int, float], Any]:
+def _evaluation(config: SweepConfig, program: Programs, task: Task, data: OnDevice, state: Any) -> tuple[int, float]:
+    """Bytes of an evaluation of all training examples, and seconds of all evaluations of a task."""
     y = task_labels(config, data.host, task)
-    counts = None
-    lowered = program.evaluate.lower(state.params, state.stats, data.x, data.place.spread(y), counts)
-    found = evaluate(task, program, state, data, y)
-    return (_bytes(lowered.compile()), _seconds(lambda: evaluate(task, program, state, data, y), warm=True)), found
+    lowered = program.evaluate.lower(state.params, state.stats, data.x, data.place.spread(y), None)
+    return _bytes(lowered.compile()), _seconds(lambda: evaluate(task, program, state, data, y))
 
 
-def _seconds(work: Callable[[], Any], *, warm: bool = False) -> float:
-    """Of the second call; of the first where it is warm."""
-    if not warm:
-        jax.block_until_ready(work())
+def _models(task: Task) -> list[tuple[int, int]]:
+    """Repeat and model of each model of a task."""
+    return list(product(range(len(task.repeats)), range(len(task.block.widths))))
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    """Of the second call."""
+    jax.block_until_ready(work())
     start = time.perf_counter()
     jax.block_until_ready(work())
     return time.perf_counter() - start

@@ -9,7 +9,6 @@ from jaxhash.runtime.devices import one_thread_a_worker
 from jaxhash.sweeps.dry_run import DryRun, dry_run
 from jaxhash.sweeps.engine import cut
 from jaxhash.sweeps.grid import SweepConfig
-from jaxhash.terminal.command import errors_in_one_line
 from jaxhash.terminal.progress import duration, progress
 
 ACCELERATOR_BYTES = 141 * 10**9
@@ -21,8 +20,7 @@ BYTES_A_PARAMETER = 16
 def show_dry_run(config: SweepConfig, data_dir: Path | None, mesh: str) -> None:
     """Run every program of a sweep once, and print what they are; nothing is written."""
     one_thread_a_worker()
-    console = Console(stderr=True)
-    with errors_in_one_line(console), progress("compiling and running programs, %", 100) as told:
+    with progress("compiling and running programs, %", 100) as told:
         found = dry_run(config, data_dir=data_dir, mesh=mesh, callback=lambda done, total: told(100 * done // total))
     Console().print(table(found, config.data_name))
     Console().print(

@@ -116,7 +116,7 @@ class Disk:
             del self.entries[parent][paths[0].name]
             self.steps.append(Names(((parent, paths[0].name, None),)))
         elif name not in NO_CHANGE and str(self.folder) in _text(arguments):
-            raise NotImplementedError(f"{name}({arguments[:200]})")
+            raise ValueError(f"{name} changes files in a way that this does not follow: {arguments[:200]}")
 
     def _open(self, path: Path, arguments: str, descriptor: int) -> None:
         self.opened.pop(descriptor, None)

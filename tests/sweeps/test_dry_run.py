@@ -1,5 +1,7 @@
 """Dry runs: what is listed against the sweep itself, memory against the arrays, and nothing written."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -53,6 +55,23 @@ def test_times_add_up(found):
     together = sum(one.calls * one.seconds for one in found.programs)
     assert together / found.workers <= found.seconds * 1.001
     assert found.seconds <= together
+
+
+def test_codes_of_every_sample_size_are_measured():
+    data = RNG.normal(size=(6000, 5)).astype(np.float32), RNG.integers(0, 3, 6000).astype(np.int32)
+    config = replace(
+        CONFIG,
+        dataset=(*data, data[0][:50], data[1][:50]),
+        widths=(4,),
+        repeats=2,
+        snapshots=(),
+        sample_sizes=(10, 4800),
+        train=TrainConfig(epochs=1, batch_size=100),
+    )
+    told = []
+    found = dry_run(config, callback=lambda done, total: told.append((done, total)))
+    assert [one.calls for one in found.programs if one.what == "measure codes"] == [2, 2]
+    assert told[-1][0] == told[-1][1]
 
 
 def test_an_accelerator_takes_all_models_at_once():
