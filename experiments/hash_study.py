@@ -248,12 +248,11 @@ def body(config: Config) -> None:
     """Train, save, draw, one figure after the other."""
     console = Console(stderr=True)
     keys = hashing.drawn(hashing.listed(config.common.keys, console), config.common)
-    names = tuple(FIGURES) if config.figure == "all" else (config.figure,)
     if config.quick:
         # Of a thousand words the longest is half as long as of the whole dictionary, and a network half as wide.
         keys = keys[: max(QUICK_KEYS, config.words or 0)]
-        names = tuple(name for name in names if name != "5b" or config.figure == "5b")  # it is figure 5 at that size
-    for name in names:
+    every = [name for name in FIGURES if not (config.quick and name == "5b")]  # 5b is figure 5 at that size
+    for name in every if config.figure == "all" else (config.figure,):
         figure = FIGURES[name]
         size = size_of(config, figure)
         folder = config.common.folder(NAME) / name if config.figure == "all" else config.common.folder(NAME)
