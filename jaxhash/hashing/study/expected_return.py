@@ -50,7 +50,8 @@ class ExpectedReturnConfig:
     batch_size: int | None = None
     """Keys placed in an iteration, the same groups one after the other (`schedule.in_turn`); None: all of them."""
     blocks: int = 4
-    """Optimiser steps in an iteration, each for one block of the keys. Memory falls with it."""
+    """Optimiser steps in an iteration, each for one block of the keys. Memory falls with it, and the steps are as much
+    smaller: where they are not, large sets come apart."""
     objective: Objective = "log_occupied"
     """The mean over bins of P(the bin is occupied), or of its logarithm: the last empty bins then count most."""
     entropy: float = 0.02
@@ -58,13 +59,13 @@ class ExpectedReturnConfig:
     narrow networks become flat: a uniform policy of as many keys as bins is as good as a perfect hash at a weight of
     -log(1 - 1/e) / log(bins), 0.066 for 1,000."""
     decay: float = 0.0012
-    """Decay of the output layer in a step, as a multiple of `learning_rate` and of the units that the layer reads (a
-    step of Adam's moves a logit by `learning_rate` times as many): a bin whose keys are sure of it and gain nothing
+    """Decay of the output layer in an iteration, as a multiple of `learning_rate` and of the units that the layer reads
+    (an iteration moves a logit by `learning_rate` times as many): a bin whose keys are sure of it and gain nothing
     lets go of them."""
     deviation: float | None = None
     """Standard deviation of each bin's logits over the keys at the start; None: `whitened.sharp_deviation`."""
-    learning_rate: float = 2e-2
-    """Adam's step size for the output layer."""
+    learning_rate: float = 8e-2
+    """Adam's step size for the output layer, all steps of an iteration together."""
     hidden_rate: float = 2.0
     """Step size of the hidden layers: `learning_rate` times this, over the units of the last one. A step then moves
     what a layer gives by as much, whatever its width (G. Yang and others, arXiv 2203.03466, table 3); with more, the
@@ -246,12 +247,14 @@ def improve(
     lost = jnp.maximum(1 - ascent.alone / now.lost, 0.0)
     (descent,) = back(-(ascent.gradient / ascent.surest[:, None] + lost[:, None] * ascent.natural))
     directions, optimiser_state = _optimiser(groups).update(descent, state.optimiser)
-    layers, towards, rate = policy.params["params"], directions["params"], now.step * config.learning_rate
+    layers, towards = policy.params["params"], directions["params"]
+    a_step = config.learning_rate / config.blocks
+    rate = now.step * a_step
     hidden_rate = config.hidden_rate / config.network.hidden[-1]
     moved = jax.tree.map(lambda w, direction: w - hidden_rate * rate * direction, layers, towards)
     # Decay is of the output layer, and as strong where steps are small: the last keys in company have to let go too.
     name, output = output_layer(policy.params)
-    kept = 1 - config.learning_rate * config.decay * config.network.hidden[-1] / groups
+    kept = 1 - a_step * config.decay * config.network.hidden[-1] / groups
     moved[name] = jax.tree.map(lambda w, direction: kept * w - rate * direction, output, towards[name])
     params = {"params": moved}
     return Training(policy._replace(params=params), optimiser_state), ascent.log_empty

@@ -23,7 +23,7 @@ from jaxhash.hashing.study.networks import NetworkConfig, Params, output_layer, 
 from jaxhash.hashing.study.whitened import folded, logits
 from jaxhash.runtime.streams import Stream, stream_key
 
-TASK = ExpectedReturnConfig(num_bins=32, blocks=1, network=NetworkConfig((64, 64)))
+TASK = ExpectedReturnConfig(num_bins=32, blocks=1, learning_rate=2e-2, network=NetworkConfig((64, 64)))
 """How a task is learned, if not told otherwise."""
 
 
