@@ -208,15 +208,13 @@ def _moved(state: TrainState, relative: float, seed: int) -> TrainState:
 def _seen(epoch: int, grid: SweepConfig, task: Task, of_block: Any, state: Any, there: Any) -> Seen:
     y, repeats = inputs.task_labels(grid, there.host, task), len(task.repeats)
     looked = programs.evaluate(task, of_block, state, there, y)
-    found = [
-        [programs.measured(grid, task, looked, there, i, m, {}) for m in range(len(grid.widths))]
-        for i in range(repeats)
-    ]
+    models = programs.measured(grid, task, looked, there, {})
+    found = [models[i * len(grid.widths) :][: len(grid.widths)] for i in range(repeats)]
     names = ("test_accuracy", "train_redundancy", "knn_accuracy", "test_kmeans_accuracy", "logistic_accuracy")
     return Seen(
         epoch,
         jax.tree.leaves(gather((state.params, state.stats), repeats)),
-        [np.asarray(gather(words, repeats)) for words in looked.test.words],
+        list(np.swapaxes(gather(looked.test.words, repeats), 0, 1)[: len(grid.widths)]),
         grid.widths,
         {name: np.array([[model[name] for model in row] for row in found]) for name in names},
     )

@@ -4,6 +4,7 @@ Nor does any add floats by a scatter, in an order that a GPU may choose, but for
 """
 
 import re
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +13,14 @@ import pytest
 from jax import export
 
 import jaxhash
+from jaxhash.codes.batched import Models, measure_models
 from jaxhash.codes.distinct import first_repeated, num_distinct, without_constant
 from jaxhash.codes.hamming import hamming_words, turn
-from jaxhash.codes.kmeans import _add_up, _by_bits, _by_means, _share_of_hits, _table
+from jaxhash.codes.kmeans import _add_up, _by_bits, _by_means, _hits, _table
 from jaxhash.codes.lloyd import _lloyd, draws, seed, tiles_of
 from jaxhash.codes.logistic import OneVsOne, _fit, predict
 from jaxhash.codes.neighbours import _nearer, knn_words
+from jaxhash.codes.properties import PROPERTIES, RANDOM
 from jaxhash.hashing.keys.fingerprint import fingerprint
 from jaxhash.hashing.keys.tokens import tokenize
 from jaxhash.hashing.perfect import network_training, seeds, sharded
@@ -80,9 +83,9 @@ def of_codes():
     yield "K-Means: draws", draws, (KEY, 4, 3, 100), {}
     yield "K-Means: seeding", seed, (draws(KEY, 4, 3, 100), tiles, 100), {}
     start = jnp.zeros((3, 4, 64)), tiles, 100, jnp.float32(1e-4)
-    yield "K-Means: iterations", _lloyd, start, {"k": 4, "max_iterations": 9}
+    yield "K-Means: iterations", alone(_lloyd, "k", "max_iterations"), start, {"k": 4, "max_iterations": 9}
     yield "K-Means: clusters and labels", _table, (LABELS, LABELS, 100, 4), {}
-    yield "K-Means: accuracy", _share_of_hits, (jnp.zeros((4, 4), jnp.int32), 100, "optimal"), {}
+    yield "K-Means: accuracy", _hits, (jnp.zeros((4, 4), jnp.int32), "optimal"), {}
     centres = jnp.zeros((4, 64)), jnp.asarray(turn(np.zeros((4, 2), np.uint32), 16)[0])
     for name, nearest, some in (("means", _by_means, centres[0]), ("bits", _by_bits, centres[1])):
         of = {"k": 4, "bits": 64, "nearest": nearest}
@@ -90,8 +93,20 @@ def of_codes():
     yield "k-NN", knn_words, (WORDS, LABELS, WORDS), {"k": 9, "num_classes": 4}
     yield "neighbours in a file", _nearer, ((best, best), turned, tiles, 0, 100, None, None), {}
     fit = {"num_classes": 4, "capacity": 25}
-    yield "logistic regression: fit", _fit, (WORDS, LABELS, jnp.float32(1), None), fit
+    train = alone(_fit, "num_classes", "capacity"), (WORDS, LABELS, jnp.float32(1), None)
+    yield "logistic regression: fit", *train, fit
     yield "logistic regression: predict", predict, (model, WORDS), {}
+    models = Models(
+        WORDS[None, None], LABELS[None], None, WORDS[None, None], LABELS, WORDS[None, None], KEY[None, None]
+    )
+    for together in (1, 4):
+        of_many = partial(measure_models, num_classes=4, capacity=25, properties=PROPERTIES | RANDOM, together=together)
+        yield f"codes of many models, {together} at once", jax.jit(of_many), (models, 1), {}
+
+
+def alone(function, *static):
+    """A program of its own of what is part of others too."""
+    return jax.jit(function.__wrapped__, static_argnames=static)
 
 
 def of_encoding():
@@ -134,8 +149,11 @@ def of_hashers():
 GROUPS = (of_sweeps, of_convnets, of_codes, of_encoding, of_hash_study, of_hashers)
 
 GRADIENT = "the gradient of a look-up: of the bin that was drawn, or of a letter's embedding"
+WHOLE = "K-Means' accuracy: whole numbers, whose sums are exact in any order"
 FLOAT_SCATTERS = {
-    "K-Means: accuracy": "whole numbers, whose sums are exact in any order",
+    "K-Means: accuracy": WHOLE,
+    "codes of many models, 1 at once": WHOLE,
+    "codes of many models, 4 at once": WHOLE,
     "convnet: steps": "the gradient of a look-up: of each example's label, one a row",
     **{f"study: {name}": GRADIENT for name in LEARNERS},
 }

@@ -8,7 +8,7 @@ files           codes in files: `write` encodes examples batch by batch, `load` 
 distinct        number of distinct codes, redundancy ratio, bits that vary
 hamming         Hamming distances; neighbours: the k nearest, k-NN classification
 kmeans          K-Means clusters and their accuracy (lloyd: its iterations); logistic: logistic regression
-properties      the table of encoding properties, `measure`
+properties      the table of encoding properties, `measure`; batched: of many models, in one program
 """
 
 from jaxhash.codes.code import Code, Layer, Skipped, active, drop_constant, pack, unpack
@@ -18,7 +18,7 @@ from jaxhash.codes.hamming import hamming
 from jaxhash.codes.kmeans import KMajorityResult, KMeansResult, cluster_accuracy, k_majority, kmeans
 from jaxhash.codes.logistic import logistic
 from jaxhash.codes.neighbours import knn, nearest, nearest_of_other_class
-from jaxhash.codes.properties import PROPERTIES, CodedData, Property, measure, sample_bits
+from jaxhash.codes.properties import PROPERTIES, CodedData, Property, Share, measure, sample_bits
 
 __all__ = [
     "PROPERTIES",
@@ -31,6 +31,7 @@ __all__ = [
     "KMeansResult",
     "Layer",
     "Property",
+    "Share",
     "Skipped",
     "active",
     "cluster_accuracy",

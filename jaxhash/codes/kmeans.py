@@ -69,7 +69,7 @@ def kmeans(
     restarts: int = 10,
     max_iterations: int = 300,
     tolerance: float = 1e-4,
-    count: int | None = None,
+    count: Int[Array, ""] | int | None = None,
     sample: int = SAMPLE,
     callback: Callback | None = None,
 ) -> KMeansResult:
@@ -147,8 +147,21 @@ def cluster_accuracy(
             may share one, so it can come out higher.
         count: only the first so many examples count; all by default.
     """
+    hits = cluster_hits(clusters, labels, num_classes, assignment=assignment, count=count)
+    return hits / (clusters.shape[0] if count is None else count)
+
+
+def cluster_hits(
+    clusters: Int[Array, " n"],
+    labels: Int[Array, " n"],
+    num_classes: int,
+    *,
+    assignment: Literal["optimal", "greedy"],
+    count: Int[Array, ""] | int | None,
+) -> Int[Array, ""]:
+    """How many examples have the label that their cluster was given: `cluster_accuracy` as a whole number, int32."""
     counted = clusters.shape[0] if count is None else count
-    return _share_of_hits(_table(clusters, labels, counted, num_classes), counted, assignment)
+    return _hits(_table(clusters, labels, counted, num_classes), assignment)
 
 
 def k_majority(
@@ -195,13 +208,11 @@ def _table(
 
 
 @partial(jax.jit, static_argnames="assignment")
-def _share_of_hits(
-    pairs: Int32[Array, "clusters classes"], count: Int[Array, ""] | int, assignment: str
-) -> Float[Array, ""]:
-    """`cluster_accuracy` of a table: the program that assigns is one for every number of examples."""
+def _hits(pairs: Int32[Array, "clusters classes"], assignment: str) -> Int[Array, ""]:
+    """`cluster_hits` of a table: the program that assigns is one for every number of examples."""
     if assignment == "greedy":
-        return pairs.max(1).sum() / count
-    return pairs[optax.assignment.hungarian_algorithm(-pairs.astype(jnp.float32))].sum() / count
+        return pairs.max(1).sum()
+    return pairs[optax.assignment.hungarian_algorithm(-pairs.astype(jnp.float32))].sum()
 
 
 def _majorities(

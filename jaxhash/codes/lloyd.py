@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from jaxhash.codes.code import WORD, unpack
 from jaxhash.codes.hamming import hamming_words
-from jaxhash.runtime.devices import SOON_COMPILED
+from jaxhash.runtime.devices import soon_compiled
 
 HIGHEST = jax.lax.Precision.HIGHEST
 """Of every product: TF32, the default on some GPUs, would put codes into other clusters."""
@@ -53,7 +53,7 @@ def kmeans_words(
     tolerance: float = 1e-4,
     count: Int[Array, ""] | int | None = None,
 ) -> KMeansResult:
-    """`kmeans` of packed words (the first `count` of them, by default all), in programs of its own.
+    """`kmeans` of packed words (the first `count` of them, by default all), in programs of its own or within one.
 
     It stops when the centroids moved, in sum of squares, by at most `tolerance` times the mean variance of
     the bits that vary (scikit-learn's rule). A cluster that runs empty takes the code farthest from its centroid,
@@ -147,7 +147,18 @@ def tiles_of(words: UInt32[Array, "n words"], size: int) -> UInt32[Array, "tiles
     return jnp.pad(words, ((0, missing), (0, 0))).reshape(-1, size, num_words)
 
 
-@partial(jax.jit, static_argnames=("k", "max_iterations"), compiler_options=SOON_COMPILED)
+@jax.custom_batching.custom_vmap
+def _anywhere(mask: Bool[Array, "..."]) -> Bool[Array, ""]:
+    """Whether anything is true: of many models at once, in any of them, so that `cond` on it still leaves work out."""
+    return mask.any()
+
+
+@_anywhere.def_vmap
+def _anywhere_in_all(_: int, __: list[bool], mask: Bool[Array, "..."]) -> tuple[Bool[Array, ""], bool]:
+    return mask.any(), False
+
+
+@soon_compiled("k", "max_iterations")
 def _lloyd(
     seeds: Float[Array, "restarts k bits"],
     tiles: UInt32[Array, "tiles size words"],
@@ -215,7 +226,7 @@ def _lloyd(
     def iterate(state: _State) -> _State:
         sums, counts = gather(state.centroids)
         moved = sums / jnp.maximum(counts, 1)[..., None]
-        empty = ((counts == 0) & ~state.done[:, None]).any()
+        empty = _anywhere((counts == 0) & ~state.done[:, None])
         moved = jax.lax.cond(empty, fill_empty, lambda moved, *_: moved, moved, counts, state.centroids)
         moved = jnp.where(state.done[:, None, None], state.centroids, moved)
         shift = jnp.square(moved - state.centroids).sum((1, 2))

@@ -7,7 +7,6 @@ with the Cholesky factor of the Hessian at zero (which needs one Gram matrix a c
 until the loss falls (Nocedal and Wright, Numerical Optimization, 2nd edition, algorithm 7.1).
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -17,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from jaxhash.codes.code import WORD, Code, unpack
 from jaxhash.codes.files import Codes, check_alike, check_labels
-from jaxhash.runtime.devices import SOON_COMPILED
+from jaxhash.runtime.devices import soon_compiled
 
 HIGHEST = jax.lax.Precision.HIGHEST
 """Of every product: TF32, the default on some GPUs, would move the optimum."""
@@ -43,7 +42,8 @@ def logistic(
     *,
     num_classes: int,
     strength: float = 1.0,
-    count: int | None = None,
+    count: Int[Array, ""] | int | None = None,
+    capacity: int | None = None,
 ) -> Int[Array, " m"]:
     """Logistic regression, one-vs-one: the class of each test code by a classifier fitted on the training codes, int32.
 
@@ -54,6 +54,7 @@ def logistic(
         num_classes: number of classes.
         strength: scikit-learn's C, the inverse strength of the L2 penalty.
         count: fit on the first so many training codes only (all by default).
+        capacity: as for `fit`.
 
     Cost: about 100 passes over the unpacked bits. Memory: the unpacked training bits, a few times.
 
@@ -68,7 +69,8 @@ def logistic(
     check_labels(train, train_labels, "training")
     words = [codes.words if isinstance(codes, Code) else codes.read().words for codes in (train, test)]
     labels = jnp.asarray(train_labels, jnp.int32)
-    return predict(fit(words[0], labels, num_classes=num_classes, strength=strength, count=count), words[1])
+    model = fit(words[0], labels, num_classes=num_classes, strength=strength, count=count, capacity=capacity)
+    return predict(model, words[1])
 
 
 def fit(
@@ -78,6 +80,7 @@ def fit(
     num_classes: int,
     strength: float = 1.0,
     count: Int[Array, ""] | int | None = None,
+    capacity: int | None = None,
 ) -> OneVsOne:
     """Fit one classifier a pair of classes.
 
@@ -86,6 +89,7 @@ def fit(
         labels: int32, 0 ... num_classes - 1.
         strength: scikit-learn's C, the inverse strength of the L2 penalty.
         count: fit on the first so many examples only (all by default); one program serves every count.
+        capacity: examples that the largest class has at most; counted if None, which a program cannot do.
 
     Cost: about 100 passes over the unpacked bits, with num_classes - 1 multiply-adds a bit each.
 
@@ -99,7 +103,7 @@ def fit(
     if not strength > 0:
         raise ValueError(f"strength={strength} must be positive; it is the inverse of the L2 penalty")
     # The size of the largest class is the one shape that depends on the labels' values (not on the count).
-    capacity = int(np.bincount(np.asarray(labels), minlength=num_classes).max())
+    capacity = int(np.bincount(np.asarray(labels), minlength=num_classes).max()) if capacity is None else capacity
     return _fit(words, labels, jnp.float32(strength), count, num_classes=num_classes, capacity=capacity)
 
 
@@ -146,9 +150,9 @@ class _Problem(NamedTuple):
     """1 for weights, 0 for the intercept."""
 
 
-@partial(jax.jit, static_argnames=("num_classes", "capacity"), compiler_options=SOON_COMPILED)
+@soon_compiled("num_classes", "capacity")
 def _fit(
-    words: Array, labels: Array, strength: Array, count: Array | None, *, num_classes: int, capacity: int
+    words: Array, labels: Array, strength: Array, count: Array | int | None, *, num_classes: int, capacity: int
 ) -> OneVsOne:
     if count is not None:  # a label of no class: counted nowhere, and last in order
         labels = jnp.where(jnp.arange(len(labels)) < count, labels, num_classes)

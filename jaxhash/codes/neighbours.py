@@ -30,6 +30,9 @@ ROWS_A_BLOCK = 64
 BLOCK = 32
 """The same for streamed codes: few enough to look through again, many enough to have few blocks."""
 QUERIES_AT_A_TIME = 128
+ROWS_TOGETHER = 16
+"""Rows of all blocks that are compared in one step. With so many, XLA's CPU backend makes vector code of codes of up to
+8 words; with 8 or 64 it takes 3 to 7 times as long (AVX-512, 48,000 codes)."""
 WORDS_IN_ONE_PROGRAM = 8
 """On a CPU, longer codes in memory are streamed too: tiles are then twice as fast (1,024 bits, 2 cores)."""
 _NEVER = 2**31 - 1
@@ -63,7 +66,7 @@ def nearest(train: Codes, test: Codes, *, k: int, callback: Callback | None = No
     """
     check_alike(train, test)
     check_k(k, train.n)
-    if isinstance(train, Code) and isinstance(test, Code) and _in_one_program(train):
+    if isinstance(train, Code) and isinstance(test, Code) and in_one_program(train.n, train.num_words):
         found = nearest_words(train.words, test.words, k=k)
         distances, indices = np.asarray(found[0]), np.asarray(found[1])
         if callback:
@@ -109,7 +112,7 @@ def knn(
     *,
     k: int,
     num_classes: int,
-    count: int | None = None,
+    count: Int[Array, ""] | int | None = None,
 ) -> Int32[np.ndarray, " m"] | Int[Array, " m"]:
     """k-NN classification: the label that most of the k nearest training codes have; of equally frequent the smallest.
 
@@ -132,7 +135,11 @@ def knn(
     check_alike(train, test)
     check_k(k, train.n)
     check_labels(train, train_labels, "training")
-    if isinstance(train, Code) and isinstance(test, Code) and (_in_one_program(train) or count is not None):
+    if (
+        isinstance(train, Code)
+        and isinstance(test, Code)
+        and (in_one_program(train.n, train.num_words) or count is not None)
+    ):
         labels = jnp.asarray(train_labels, jnp.int32)
         return knn_words(train.words, labels, test.words, k=k, num_classes=num_classes, count=count)
     if count is not None:
@@ -169,17 +176,41 @@ def nearest_words(
             f"{n} training codes of {words * WORD} bits are too many: (bits + 1) * codes must stay below 2^31; "
             f"give at most {(_NEVER - 1) // (words * WORD + 1)} codes at a time"
         )
+    there = n if count is None else count
     blocks = -(-n // ROWS_A_BLOCK)
     # Code i stands in row i // blocks and block i % blocks: minima are then taken over rows, blocks side by side.
     rows = jnp.pad(train_words, ((0, ROWS_A_BLOCK * blocks - n), (0, 0))).reshape(ROWS_A_BLOCK, blocks, words)
-    index = jnp.arange(ROWS_A_BLOCK * blocks, dtype=jnp.int32).reshape(ROWS_A_BLOCK, blocks)
+    block = jnp.arange(blocks, dtype=jnp.int32)
+    row = jnp.arange(ROWS_A_BLOCK, dtype=jnp.int32)[:, None]
+    # Distance first, then row: of the codes of a block, all of these differ, and their order is that of nearness.
+    rank = jnp.where(row * blocks + block < there, row, _NEVER // 2)
+    columns = jax.lax.optimization_barrier(rows.transpose(2, 0, 1))
 
     def key(distance: Array, index: Array) -> Array:
         # Distance first, then index: all keys differ, and their order is the order of nearness.
-        return jnp.where(index < (n if count is None else count), distance * n + index, _NEVER)
+        return jnp.where(index < there, distance * n + index, _NEVER)
+
+    def nearest_of_blocks(queries: UInt32[Array, "queries words"]) -> Int[Array, "queries blocks"]:
+        """The key of the nearest code of each block."""
+        turned = jax.lax.optimization_barrier(queries.T)[:, :, None]
+
+        def look(step: Array, best: Array) -> Array:
+            def some(of: Array, axis: int) -> Array:
+                return jax.lax.dynamic_slice_in_dim(of, step * ROWS_TOGETHER, ROWS_TOGETHER, axis)
+
+            own, own_rank = jax.lax.optimization_barrier((some(columns, 1), some(rank, 0)))
+            far = None if words <= WORDS_IN_ONE_PROGRAM else _distances(queries, some(rows, 0))
+            for j in range(ROWS_TOGETHER):
+                distance = sum(_ones(turned[i] ^ own[i, j]) for i in range(words)) if far is None else far[:, j]
+                best = jnp.minimum(best, distance * ROWS_A_BLOCK + own_rank[j])
+            return best
+
+        never = jnp.full((len(queries), blocks), _NEVER, jnp.int32)
+        best = jax.lax.fori_loop(0, ROWS_A_BLOCK // ROWS_TOGETHER, look, never)
+        return key(best // ROWS_A_BLOCK, best % ROWS_A_BLOCK * blocks + block)
 
     def search(queries: UInt32[Array, "queries words"]) -> Int[Array, "queries k"]:
-        near_blocks = _columns_of_smallest(key(_distances(queries, rows), index).min(1), min(k, blocks))
+        near_blocks = _smallest(nearest_of_blocks(queries), min(k, blocks)) % n % blocks
         inside = rows.transpose(1, 0, 2)[near_blocks]
         distance = _ones(inside ^ queries[:, None, None]).sum(-1)
         keys = key(distance, near_blocks[..., None] + blocks * jnp.arange(ROWS_A_BLOCK))
@@ -225,9 +256,10 @@ def _keys(n: int, words: int) -> int:
     return (words * WORD + 1) * n
 
 
-def _in_one_program(train: Code) -> bool:
-    short = train.num_words <= WORDS_IN_ONE_PROGRAM or jax.default_backend() != "cpu"
-    return short and _keys(train.n, train.num_words) < _NEVER
+def in_one_program(n: int, num_words: int) -> bool:
+    """Whether neighbours among n codes of so many words are best found by one program."""
+    short = num_words <= WORDS_IN_ONE_PROGRAM or jax.default_backend() != "cpu"
+    return short and _keys(n, num_words) < _NEVER
 
 
 def _ones(words: UInt32[Array, "..."]) -> Int[Array, "..."]:
@@ -262,16 +294,6 @@ def _smallest(keys: Int[Array, "rows columns"], k: int) -> Int[Array, "rows k"]:
     def take(keys: Array, _: None) -> tuple[Array, Array]:
         smallest = keys.min(1)
         return jnp.where(keys == smallest[:, None], _NEVER, keys), smallest
-
-    return jax.lax.scan(take, keys, None, length=k)[1].T
-
-
-def _columns_of_smallest(keys: Int[Array, "rows columns"], k: int) -> Int[Array, "rows k"]:
-    """The columns of the k smallest keys of each row."""
-
-    def take(keys: Array, _: None) -> tuple[Array, Array]:
-        column = keys.argmin(1)
-        return keys.at[jnp.arange(keys.shape[0]), column].set(_NEVER), column
 
     return jax.lax.scan(take, keys, None, length=k)[1].T
 

@@ -1,11 +1,11 @@
 """Encoding properties, one table: redundancy ratio, K-Means, k-NN and logistic regression accuracy of codes.
 
 A property is a function of a `CodedData` and one line in `PROPERTIES`; what a sweep measures, saves, prints and draws
-follows from the table. Definitions: He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2101.05490),
-section 3, and the authors' code for what the text leaves open.
+follows from the table. Many models are measured
+in one program by `batched.py`. Definitions: He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv
+2101.05490), section 3, and the authors' code for what the text leaves open.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from jaxhash.codes.code import WORD, Code, unpack
-from jaxhash.codes.distinct import first_repeated, redundancy, varying, without_constant
+from jaxhash.codes.distinct import distinct, first_repeated, num_distinct, varying, without_constant
 from jaxhash.codes.files import Codes, check_alike, check_labels, chunks
-from jaxhash.codes.kmeans import cluster_accuracy, kmeans
+from jaxhash.codes.kmeans import cluster_hits, kmeans
 from jaxhash.codes.logistic import logistic
 from jaxhash.codes.neighbours import knn
 
@@ -52,13 +52,17 @@ class CodedData:
     """Decides the K-Means seedings, and which bits are sampled."""
     assignment: Assignment = "optimal"
     """How clusters get their labels: the best one-to-one, or the authors' greedy one."""
-    count: int | None = None
+    count: Int[Array, ""] | int | None = None
     """The training examples are the first so many of those given; all of them if None. One program serves every count,
     so that a sweep over sample sizes compiles it once."""
     sampled_bits: int = SAMPLED_BITS
+    capacity: int | None = None
+    """Training examples that the largest class has at most; counted if None."""
+    random: Codes | None = None
+    """Codes of random inputs, if there are."""
 
     @property
-    def num_train(self) -> int:
+    def num_train(self) -> Int[Array, ""] | int:
         """Training examples."""
         return self.train.n if self.count is None else self.count
 
@@ -84,55 +88,78 @@ class CodedData:
         return some[0], some[1]
 
 
+class Share(NamedTuple):
+    """A share of examples, as whole numbers: divided on the host, where float64 is at hand."""
+
+    hits: Int[Array, ""] | int
+    of: Int[Array, ""] | int
+    """0: there is no such share."""
+
+
 class Property(NamedTuple):
     """A number that is measured of the codes of every model."""
 
     description: str
-    function: Callable[[CodedData], float | Float[Array, ""]]
+    function: Callable[[CodedData], Share | float | Float[Array, ""]]
 
 
-def _train_kmeans(data: CodedData) -> float | Float[Array, ""]:
-    if data.num_train < data.num_classes:
-        return math.nan  # fewer codes than clusters
-    codes, key = data.varying[0], jax.random.fold_in(data.key, _TRAIN_SEEDS)
-    found = kmeans(key, codes, data.num_classes, restarts=RESTARTS, count=data.count)
-    return _accuracy_of_clusters(data, jnp.asarray(found.labels), data.train_labels, data.count)
+def _redundancy(codes: Codes, n: Int[Array, ""] | int) -> Share:
+    return Share(n - (num_distinct(codes.words) if isinstance(codes, Code) else distinct(codes)), n)
 
 
-def _test_kmeans(data: CodedData) -> float | Float[Array, ""]:
-    if data.test.n < data.num_classes:
-        return math.nan
-    found = kmeans(jax.random.fold_in(data.key, _TEST_SEEDS), data.varying[1], data.num_classes, restarts=RESTARTS)
-    return _accuracy_of_clusters(data, jnp.asarray(found.labels), data.test_labels, None)
+def _train_kmeans(data: CodedData) -> Share:
+    seeds = jax.random.fold_in(data.key, _TRAIN_SEEDS)
+    return _hits_of_clusters(data, seeds, data.varying[0], data.train_labels, data.count)
 
 
-def _accuracy_of_clusters(data: CodedData, clusters: Array, labels: Array, count: int | None) -> Float[Array, ""]:
-    return cluster_accuracy(clusters, labels, data.num_classes, assignment=data.assignment, count=count)
+def _test_kmeans(data: CodedData) -> Share:
+    seeds = jax.random.fold_in(data.key, _TEST_SEEDS)
+    return _hits_of_clusters(data, seeds, data.varying[1], data.test_labels, None)
 
 
-def _knn(data: CodedData) -> Float[Array, ""]:
+def _hits_of_clusters(
+    data: CodedData, seeds: Key[Array, ""], codes: Code, labels: Array, count: Int[Array, ""] | int | None
+) -> Share:
+    if codes.n < data.num_classes:
+        return Share(0, 0)  # fewer codes than clusters
+    found = kmeans(seeds, codes, data.num_classes, restarts=RESTARTS, count=count)
+    clusters = jnp.asarray(found.labels)
+    hits = cluster_hits(clusters, labels, data.num_classes, assignment=data.assignment, count=count)
+    return Share(hits, codes.n if count is None else jnp.where(jnp.asarray(count) < data.num_classes, 0, count))
+
+
+def _knn(data: CodedData) -> Share:
     k = min(NEIGHBOURS, data.train.n)
     found = knn(data.train, data.train_labels, data.test, k=k, num_classes=data.num_classes, count=data.count)
-    return (found == data.test_labels).mean()
+    return Share((found == data.test_labels).sum(), data.test.n)
 
 
-def _logistic(data: CodedData) -> Float[Array, ""]:
+def _logistic(data: CodedData) -> Share:
     train, test = data.varying
-    found = logistic(train, data.train_labels, test, num_classes=data.num_classes, count=data.count)
-    return (found == data.test_labels).mean()
+    found = logistic(
+        train, data.train_labels, test, num_classes=data.num_classes, count=data.count, capacity=data.capacity
+    )
+    return Share((found == data.test_labels).sum(), data.test.n)
+
+
+def _of_random(data: CodedData) -> Share:
+    return Share(0, 0) if data.random is None else _redundancy(data.random, data.random.n)
 
 
 PROPERTIES: dict[str, Property] = {
     "train_redundancy": Property(
-        "redundancy ratio of the training codes", lambda data: redundancy(data.counted, data.count)
+        "redundancy ratio of the training codes", lambda data: _redundancy(data.counted, data.num_train)
     ),
-    "test_redundancy": Property("redundancy ratio of the test codes", lambda data: redundancy(data.test)),
+    "test_redundancy": Property("redundancy ratio of the test codes", lambda data: _redundancy(data.test, data.test.n)),
     "train_kmeans_accuracy": Property("K-Means accuracy on the training codes", _train_kmeans),
     "test_kmeans_accuracy": Property("K-Means accuracy on the test codes", _test_kmeans),
     "knn_accuracy": Property("9-NN accuracy on the test codes", _knn),
     "logistic_accuracy": Property("logistic regression accuracy on the test codes", _logistic),
 }
 """What is measured of the codes of every model, each in [0, 1]. A line of your own makes one more."""
+
+RANDOM = {"random_redundancy": Property("redundancy ratio of the codes of random inputs", _of_random)}
+"""What is measured where there are such codes."""
 
 
 def measure(
@@ -146,6 +173,7 @@ def measure(
     assignment: Assignment = "optimal",
     count: int | None = None,
     sampled_bits: int = SAMPLED_BITS,
+    random: Codes | None = None,
     properties: Mapping[str, Property] = PROPERTIES,
 ) -> dict[str, float]:
     """All encoding properties of the codes of one model.
@@ -164,6 +192,7 @@ def measure(
         count: the training examples are the first so many of those given (all by default; of codes in memory only). Of
             fewer than 9 training examples each votes in 9-NN; a class without any is never predicted.
         sampled_bits: of longer codes, K-Means and logistic regression see so many of the bits that vary.
+        random: codes of random inputs, for properties that look at them.
         properties: what to measure: `PROPERTIES`, some of it, or properties of your own.
 
     Returns:
@@ -198,10 +227,19 @@ def measure(
         assignment,
         count,
         sampled_bits,
+        random=random,
     )
     found: dict[str, Any] = {name: one.function(data) for name, one in properties.items()}
     there = jax.device_get(found)
-    return {name: float(there[name]) for name in properties}
+    return {name: float(value(there[name])) for name in properties}
+
+
+def value(found: Any) -> Any:
+    """What a property gave as a float64 number, or an array of them; NaN for a share of nothing."""
+    if not isinstance(found, Share):
+        return np.asarray(found, np.float64)
+    hits, of = np.asarray(found.hits, np.float64), np.asarray(found.of, np.float64)
+    return np.where(of > 0, hits / np.maximum(of, 1), np.nan)
 
 
 def words_measured(n: int, num_words: int) -> int:

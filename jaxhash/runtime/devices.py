@@ -7,13 +7,14 @@ accelerators   one place of all devices: the repeats of a task are split between
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDeviceSharding
-from jaxtyping import Array
 
 AXIS = "models"
 SOON_COMPILED: dict[str, str | bool] = {"xla_gpu_enable_triton_gemm": False}
@@ -102,13 +103,24 @@ def gather(tree: T, repeats: int) -> T:
     return jax.tree.map(lambda a: a[:repeats], jax.device_get(tree))
 
 
-def row(array: Array, i: int) -> Array:
-    """Row i of an array whose rows are split between devices, on the device that has it."""
-    for shard in array.addressable_shards:
-        start = shard.index[0].start or 0
-        if start <= i < start + len(shard.data):
-            return shard.data[i - start]
-    raise IndexError(f"row {i} of an array of {len(array)} rows is on no device of this process")
+def soon_compiled(*static: str) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """A decorator: `jax.jit` with `SOON_COMPILED`; within another program, which has the options, a part of that one.
+
+    Args:
+        static: names of static arguments.
+    """
+
+    def decorate(function: Callable[..., T]) -> Callable[..., T]:
+        compiled = jax.jit(function, static_argnames=static, compiler_options=SOON_COMPILED)
+
+        @wraps(function)
+        def call(*arguments: Any, **named: Any) -> T:
+            within = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((arguments, named)))
+            return (function if within else compiled)(*arguments, **named)
+
+        return call
+
+    return decorate
 
 
 def places(mesh: str = "auto") -> list[Place]:

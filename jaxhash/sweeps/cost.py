@@ -66,34 +66,34 @@ def calibrate(
         evaluate_compiling = evaluate_seconds = 0.0
         measure_compiling: dict[int, float] = {}
         measure_seconds: dict[int, float] = {}
-        for rows, (task, i) in samples.items():
+        # A CPU takes one model after the other.
+        most = 1 if data.place.on_cpu else None
+        for rows, task in samples.items():
             own = task_labels(config, data.host, task)
             found = evaluate(task, program, states[0], data, own)
 
             def an_evaluation(worker: int, task: Task = task, own: np.ndarray = own) -> None:
                 jax.block_until_ready(evaluate(task, program, states[0], data, own).train)
 
-            def a_measuring(worker: int, task: Task = task, i: int = i, found=found) -> None:  # type: ignore[no-untyped-def]
-                measured(config, task, found, data, i, len(task.block.widths) - 1, sweep.properties)
+            def a_measuring(worker: int, task: Task = task, found=found) -> None:  # type: ignore[no-untyped-def]
+                measured(config, task, found, data, sweep.properties, most=most)
 
             evaluate_compiling, evaluate_seconds = map(
                 max, (evaluate_compiling, evaluate_seconds), _timed(pool, workers, an_evaluation)
             )
             measure_compiling[rows], measure_seconds[rows] = _timed(pool, workers, a_measuring)
+            measure_seconds[rows] /= len(task.repeats) * len(task.block.widths[:most])
 
     snapshots = len(config.snapshot_epochs)
     # One of each number of rows is compiled now, and so are the programs of one block.
-    compiled = dict(shape_to_measure(task, i, -1, n) for task, i in samples.values())
-    shapes = {
-        task: [shape_to_measure(task, i, m, n) for i in range(len(task.repeats)) for m in range(len(task.block.widths))]
-        for task in tasks
-    }
+    compiled = dict(shape_to_measure(task, n) for task in samples.values())
+    shapes = {task: shape_to_measure(task, n) for task in tasks}
     training = [epoch_seconds * config.train.epochs * _flops(task) / _flops(costliest) for task in tasks]
     measuring = []
-    for of_task in shapes.values():
-        each = (measure_seconds[rows] * (2 + words) / (2 + compiled[rows]) for rows, words in of_task)
-        measuring.append(snapshots * (evaluate_seconds + sum(each)))
-    others = {shape for of_task in shapes.values() for shape in of_task} - {*compiled.items()}
+    for task, (rows, words) in shapes.items():
+        each = measure_seconds[rows] * (2 + words) / (2 + compiled[rows])
+        measuring.append(snapshots * (evaluate_seconds + each * len(task.repeats) * len(task.block.widths)))
+    others = {*shapes.values()} - {*compiled.items()}
     blocks = len({task.block for task in tasks}) - 1
     compiling = COMPILED_AGAIN * sum(measure_compiling[rows] for rows, _ in others)
     compiling += blocks * (init_compiling + epoch_compiling + evaluate_compiling)
@@ -152,12 +152,9 @@ def until_all_are_done(seconds: list[float], workers: int) -> float:
     return max(busy)
 
 
-def _one_of_each_size(tasks: list[Task], block: Block, n: int) -> dict[int, tuple[Task, int]]:
-    """For every number of rows in which codes are measured, a task and a repeat of it that is measured so; of a block
-    where it has one.
-    """
-    of_block = [task for task in tasks if task.block == block]
-    return {shape_to_measure(task, i, 0, n)[0]: (task, i) for task in of_block for i in range(len(task.repeats))}
+def _one_of_each_size(tasks: list[Task], block: Block, n: int) -> dict[int, Task]:
+    """For every number of rows in which codes are measured, a task of a block that is measured so."""
+    return {shape_to_measure(task, n)[0]: task for task in tasks if task.block == block}
 
 
 def _timed(pool: ThreadPoolExecutor, workers: int, work: Callable[[int], None]) -> tuple[float, float]:

@@ -1,26 +1,27 @@
 """Dry run of a sweep: its programs, what each does, needs and takes here, before anything is trained or written.
 
 Each program of the plan is compiled and run once, on the real data: an epoch and an evaluation of every block of
-models, and the measuring of codes of every shape.
+models, and the measuring of their codes. A CPU measures one model after the other: there one model of each shape is.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from jaxhash.codes.batched import fit_in_one_program
+from jaxhash.codes.properties import PROPERTIES
 from jaxhash.runtime.devices import places, worker_count
 from jaxhash.sweeps.cost import until_all_are_done
 from jaxhash.sweeps.engine import plan
 from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.inputs import OnDevice, orders, prepare, put_on_device, repeat_keys, task_labels
-from jaxhash.sweeps.programs import Programs, evaluate, measured, programs_of, shape_to_measure
+from jaxhash.sweeps.programs import Evaluated, Programs, evaluate, measured, measuring, programs_of, shape_to_measure
 
 Callback = Callable[[int, int], None]
 """Told how many programs were run, and how many there are."""
@@ -75,14 +76,11 @@ def dry_run(
     tasks = plan(config, data.host.features, data.host.num_classes, at[0])
     kinds = Counter((task.block, len(task.repeats)) for task in tasks)
     epochs, snapshots = config.train.epochs, len(config.snapshot_epochs)
-    shapes: dict[tuple[int, int], list[int]] = {}
-    for task in tasks:
-        for i, m in _models(task):
-            shapes.setdefault(shape_to_measure(task, i, m, n), []).append(task.block.widths[m])
+    measurings = Counter((task.block, len(task.repeats), shape_to_measure(task, n)) for task in tasks)
     found: list[Program] = []
     of_task = dict.fromkeys(tasks, 0.0)
-    of_shape: dict[tuple[int, int], float] = {}
-    total = 2 * len(kinds) + len(shapes)
+    of_shape: dict[tuple[int, int], tuple[int | None, float]] = {}
+    total = 2 * len(kinds) + len(measurings)
     for (block, repeats), count in kinds.items():
         alike = [task for task in tasks if (task.block, len(task.repeats)) == (block, repeats)]
         program = programs_of(block, config.train)
@@ -99,18 +97,18 @@ def dry_run(
         callback(len(found), total)
         for task in alike:
             of_task[task] = epochs * epoch[1] + snapshots * looked[1]
-        for task in alike:
-            new = {shape: at for at in _models(task) if (shape := shape_to_measure(task, *at, n)) not in of_shape}
-            if new:
-                # Codes of small samples are cut to fewer rows: each task is looked at for itself.
+        # Codes of small samples are cut to fewer rows: each such task is looked at for itself.
+        for shape, task in {shape_to_measure(task, n): task for task in alike}.items():
+            if shape not in of_shape:
                 codes = evaluate(task, program, state, data, task_labels(config, data.host, task))
-            for shape, (i, m) in new.items():
-                of_shape[shape] = _seconds(partial(measured, config, task, codes, data, i, m, {}))
-                calls, widths = snapshots * len(shapes[shape]), tuple(sorted(set(shapes[shape])))
-                found.append(Program("measure codes", widths, 1, calls, None, None, of_shape[shape]))
-                callback(len(found), total)
+                of_shape[shape] = _measuring(config, task, codes, data)
+            needs, seconds = of_shape[shape]
+            calls = snapshots * measurings[block, repeats, shape]
+            found.append(Program("measure codes", block.widths, models, calls, None, needs, seconds * models))
+            callback(len(found), total)
     for task in tasks:
-        of_task[task] += snapshots * sum(of_shape[shape_to_measure(task, i, m, n)] for i, m in _models(task))
+        each = of_shape[shape_to_measure(task, n)][1]
+        of_task[task] += snapshots * each * len(task.repeats) * len(task.block.widths)
     models = sum(len(task.repeats) * len(task.block.widths) for task in tasks)
     workers = max(worker_count(), len(at))
     return DryRun(
@@ -141,9 +139,16 @@ def _evaluation(config: SweepConfig, program: Programs, task: Task, data: OnDevi
     return _bytes(lowered.compile()), _seconds(lambda: evaluate(task, program, state, data, y))
 
 
-def _models(task: Task) -> list[tuple[int, int]]:
-    """Repeat and model of each model of a task."""
-    return list(product(range(len(task.repeats)), range(len(task.block.widths))))
+def _measuring(config: SweepConfig, task: Task, codes: Evaluated, data: OnDevice) -> tuple[int | None, float]:
+    """Bytes of the program that measures the codes of a task, and seconds a model."""
+    most = 1 if data.place.on_cpu else None
+    widths = task.block.widths[:most]
+    needs = None
+    if fit_in_one_program(*shape_to_measure(task, len(data.x))):
+        of_task = measuring(config, task, codes, data, PROPERTIES, widths)
+        needs = _bytes(of_task.program.lower(*of_task.arguments).compile())
+    seconds = _seconds(partial(measured, config, task, codes, data, {}, most=most))
+    return needs, seconds / (len(task.repeats) * len(widths))
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -1,7 +1,7 @@
 """Data of a sweep: the dataset loaded and cut, the labels and batches of each repeat, and arrays on the devices."""
 
 import hashlib
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,7 +68,13 @@ def random_inputs(config: SweepConfig, data: Dataset) -> Float[np.ndarray, "test
 
 def repeat_keys(config: SweepConfig, task: Task) -> Array:
     """The key of each repeat of a task."""
-    return jnp.stack([config.repeat_key(repeat) for repeat in task.repeats])
+    return _keys(config.seed, task.repeats)
+
+
+@lru_cache(maxsize=256)
+def _keys(seed: int, repeats: tuple[int, ...]) -> Array:
+    """They are asked for again and again, and small programs make them."""
+    return jnp.stack([SweepConfig(seed=seed).repeat_key(repeat) for repeat in repeats])
 
 
 def orders(config: SweepConfig, task: Task, keys: Array, epoch: int, n: int) -> Int[np.ndarray, "repeats steps batch"]:

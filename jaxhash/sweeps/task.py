@@ -1,10 +1,8 @@
 """Task of a sweep: resumed where it stands, trained to the next snapshot, evaluated, measured, saved."""
 
-import itertools
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -120,21 +118,12 @@ def _told(sweep: Sweep, task: Task, epoch: int) -> bool:
 def _measure(
     sweep: Sweep, task: Task, programs: Programs, state: TrainState, data: OnDevice, y: np.ndarray
 ) -> list[dict[str, Any]]:
-    """The metrics of every model of a task; those whose codes lie on different devices are measured side by side."""
+    """The metrics of every model of a task."""
     found = evaluate(task, programs, state, data, y)
 
-    def one(at: tuple[int, int]) -> dict[str, Any]:
+    def go_on() -> None:
         if sweep.stop.is_set():
             raise Interrupted
-        return measured(sweep.config, task, found, data, *at, sweep.properties)
 
-    models = list(itertools.product(range(len(task.repeats)), range(len(task.block.widths))))
-    if (devices := len(data.place.devices)) == 1:
-        # Repeats begin with different models: workers then compile different programs at the same time.
-        start = sum(task.repeats) * len(task.block.widths) // 2 % len(models)
-        of_each = {at: one(at) for at in models[start:] + models[:start]}
-        return [of_each[at] for at in models]
-    on_each = -(-len(task.repeats) // devices)
-    with ThreadPoolExecutor(devices) as pool:
-        futures = {at: pool.submit(one, at) for at in sorted(models, key=lambda at: at[0] % on_each)}
-        return [futures[at].result() for at in models]
+    go_on()
+    return measured(sweep.config, task, found, data, sweep.properties, go_on)

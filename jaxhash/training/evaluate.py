@@ -22,8 +22,8 @@ class Evaluation(NamedTuple):
     """Mean cross-entropy, in nats; no L2 penalty."""
     accuracy: Float[Array, " models"]
     """Fraction of examples whose largest logit is the label's."""
-    words: tuple[UInt32[Array, "n _"], ...]
-    """Each model's neural codes, packed; as wide as the model needs."""
+    words: UInt32[Array, "models n words"]
+    """Neural codes, packed: as many words as the longest takes."""
 
 
 EvaluateFn = Callable[[Params, NormStats | None, Array, Array, Array | None], Evaluation]
@@ -45,7 +45,7 @@ def make_evaluate(block: Block) -> EvaluateFn:
         y: Int[Array, " n"],
         count: Int[Array, ""] | None = None,
     ) -> Evaluation:
-        def look(start: Array, size: int) -> tuple[Array, Array, tuple[Array, ...]]:
+        def look(start: Array, size: int) -> tuple[Array, Array, Array]:
             some_x = jax.lax.dynamic_slice_in_dim(x, start, size)
             some_y = jax.lax.dynamic_slice_in_dim(y, start, size)
             out = forward(block, params, stats, some_x, train=False)
@@ -54,27 +54,30 @@ def make_evaluate(block: Block) -> EvaluateFn:
             if count is not None:
                 counts = start + jnp.arange(size) < count
                 losses, correct = losses * counts, correct & counts
-            words = tuple(pack(bits) for bits in block_patterns(block, out))
-            return losses.sum(1), correct.sum(1), words
+            return losses.sum(1), correct.sum(1), pack(block_patterns(block, out))
 
         n = x.shape[0]
         size = min(n, EXAMPLES_AT_A_TIME)
         whole = n // size
         losses, correct, words = jax.lax.map(lambda i: look(i * size, size), jnp.arange(whole))
         loss, hits = losses.sum(0), correct.sum(0)
-        words = tuple(w.reshape(whole * size, w.shape[-1]) for w in words)
+        words = words.swapaxes(0, 1).reshape(words.shape[1], whole * size, -1)
         if rest := n - whole * size:
             last_loss, last_hits, last_words = look(jnp.array(whole * size), rest)
             loss, hits = loss + last_loss, hits + last_hits
-            words = tuple(jnp.concatenate(pair) for pair in zip(words, last_words, strict=True))
+            words = jnp.concatenate([words, last_words], 1)
         examples = n if count is None else count
         return Evaluation(loss / examples, hits / examples, words)
 
     return evaluate
 
 
-def block_patterns(block: Block, out: Forward) -> list[Bool[Array, "n _"]]:
-    """The activation pattern of each model, layer after layer."""
-    return [
-        active(jnp.concatenate([z[m, :units] for z in out.pre_activations]).T) for m, units in enumerate(block.units)
-    ]
+def block_patterns(block: Block, out: Forward) -> Bool[Array, "models n bits"]:
+    """The activation pattern of each model, layer after layer; of narrower ones with zeros behind it."""
+    longest = block.widest * block.model.depth
+
+    def pattern(m: int, units: int) -> Bool[Array, "n bits"]:
+        bits = active(jnp.concatenate([z[m, :units] for z in out.pre_activations]).T)
+        return jnp.pad(bits, ((0, 0), (0, longest - bits.shape[1])))
+
+    return jnp.stack([pattern(m, units) for m, units in enumerate(block.units)])

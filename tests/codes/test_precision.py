@@ -18,7 +18,7 @@ def shaped(*shape: int, dtype=jnp.float32) -> jax.ShapeDtypeStruct:
 WORDS, BITS = shaped(60, 2, dtype=jnp.uint32), 64
 PROGRAMS = {
     "k-means": partial(
-        lloyd._lloyd.lower,
+        jax.jit(lloyd._lloyd.__wrapped__, static_argnames=("k", "max_iterations")).lower,
         *(shaped(2, 3, BITS), shaped(2, 30, 2, dtype=jnp.uint32), shaped(dtype=jnp.int32), shaped()),
         k=3,
         max_iterations=5,
@@ -27,7 +27,10 @@ PROGRAMS = {
         jax.jit(_by_means, static_argnums=3).lower, WORDS, shaped(60, BITS), shaped(3, BITS), 3
     ),
     "logistic regression": partial(
-        _fit.lower, WORDS, shaped(60, dtype=jnp.int32), shaped(), None, num_classes=3, capacity=30
+        jax.jit(_fit.__wrapped__, static_argnames=("num_classes", "capacity")).lower,
+        *(WORDS, shaped(60, dtype=jnp.int32), shaped(), None),
+        num_classes=3,
+        capacity=30,
     ),
     "its prediction": partial(predict.lower, OneVsOne(shaped(3, BITS), shaped(3), shaped(3, dtype=bool)), WORDS),
 }

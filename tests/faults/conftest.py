@@ -48,18 +48,14 @@ CIFAR_BATCH = (
 SWEEP = """
 import random, sys, time
 from pathlib import Path
-import numpy as np
 from jaxhash.terminal.sweeps import run_sweep
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import programs
 from jaxhash.sweeps import task as tasks
-from jaxhash.codes.properties import PROPERTIES
 from jaxhash.training.mlp import TrainConfig
+from tests.sweeps.stand_in import PROPERTIES
 
-def measure(train, *_, **__):
-    return dict.fromkeys(PROPERTIES, float(np.asarray(train.words).astype(np.uint64).sum() % 999_983) / 999_983)
-
-programs.measure, tasks.SECONDS_BETWEEN_SAVES = measure, 0.0
+programs.PROPERTIES, tasks.SECONDS_BETWEEN_SAVES = PROPERTIES, 0.0
 if "clock" in sys.argv:
     now, steps = time.time(), random.Random(1)
     def back():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from bench import rounding
-from jaxhash.runtime.devices import Place, gather, places, row
+from jaxhash.runtime.devices import Place, gather, places
 
 SMALL = rounding.Config(widths=(20,), repeats=2, epochs=(2,))
 COUNTS = (1, 2, 4, 8)
@@ -30,9 +30,9 @@ from jaxhash.sweeps import inputs, programs
 from jaxhash.sweeps import task as tasks
 from jaxhash.training.population import Block
 from jaxhash.training.mlp import TrainConfig
-from tests.sweeps.stand_in import measure
+from tests.sweeps.stand_in import PROPERTIES
 
-programs.measure = measure
+programs.PROPERTIES = PROPERTIES
 folder = Path(sys.argv[1])
 config = sweep.SweepConfig(
     dataset=str(folder / "data.npz"), widths=(3, 5), repeats=5, train=TrainConfig(epochs=3, batch_size=8)
@@ -156,9 +156,6 @@ def test_what_was_spread_is_gathered_again():
     numbers = np.arange(12).reshape(3, 4)
     spread = place.spread({"a": numbers})
     np.testing.assert_array_equal(gather(spread, 2)["a"], numbers[:2])
-    np.testing.assert_array_equal(row(spread["a"], 1), numbers[1])
-    with pytest.raises(IndexError, match="row 3"):
-        row(spread["a"], 3)
 
 
 @pytest.mark.parametrize("mesh", ["all", "0", "-1", "1.5", ""])

@@ -170,7 +170,7 @@ def test_examples_are_the_first_and_label_noise_is_drawn_anew_in_each_repeat():
 @pytest.mark.slow
 def test_a_repeat_trains_and_is_measured_on_its_own_labels(tmp_path, monkeypatch):
     """The accuracy of its model on the labels of each repeat: better than chance on its own noise only."""
-    monkeypatch.setattr(programs, "measure", stand_in.measure)
+    monkeypatch.setattr(programs, "PROPERTIES", stand_in.PROPERTIES)
     train = TrainConfig(epochs=60, batch_size=32, learning_rate=3e-3, patience=0)
     config = SweepConfig(widths=(40,), repeats=2, examples=100, label_noise=1.0, train=train)
     results, data = sweep.run(config, tmp_path), sweep.prepare(config)
@@ -257,7 +257,7 @@ def test_what_compiles_anew_is_a_first_call_of_its_own(tmp_path, monkeypatch):
     first = FirstCalls()
     for module in (programs, tasks):
         monkeypatch.setattr(module, "first_calls", first)
-    monkeypatch.setattr(programs, "measure", stand_in.measure)
+    monkeypatch.setattr(programs, "PROPERTIES", stand_in.PROPERTIES)
     config = SweepConfig(widths=(3,), repeats=1, random_inputs=True, train=TrainConfig(epochs=1, batch_size=32))
     sweep.run(config, tmp_path / "optimal")
     of_one = len(first._called)
@@ -265,10 +265,8 @@ def test_what_compiles_anew_is_a_first_call_of_its_own(tmp_path, monkeypatch):
     assert len(first._called) == of_one
     sweep.run(dataclasses.replace(config, assignment="greedy"), tmp_path / "greedy")
     assert len(first._called) == of_one + 1
-    monkeypatch.setattr(programs, "measure", lambda *a, **k: {**stand_in.measure(*a), "own": 0.5})
     found = sweep.run(config, tmp_path / "own", properties={"own": Property("a half", lambda data: 0.5)})
     assert len(first._called) == of_one + 2
-    assert any(call[0] == "redundancy" for call in first._called)
     assert not any(isinstance(part, programs.Programs) for call in first._called for part in call)
     assert "own" in {column.header for column in summary(found, "a title").columns}
 
@@ -322,11 +320,11 @@ from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import programs
 from jaxhash.sweeps import task as tasks
 from jaxhash.training.mlp import TrainConfig
-from tests.sweeps.stand_in import measure
+from tests.sweeps.stand_in import PROPERTIES
 if (limit := int(sys.argv[3])):
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-programs.measure = measure
+programs.PROPERTIES = PROPERTIES
 tasks.SECONDS_BETWEEN_SAVES = 0.0
 sweep.worker_count = lambda: 1
 epochs = int(sys.argv[2])

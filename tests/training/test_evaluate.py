@@ -28,4 +28,5 @@ def test_every_model_is_evaluated_as_flax_does_in_whole_and_partial_chunks(monke
             bits = np.asarray(unpack(found.words[m], z.shape[1]))
             # Pre-activations of size 0 up to rounding may fall on either side.
             np.testing.assert_array_equal(bits[np.abs(z) > 1e-5], (z > 0)[np.abs(z) > 1e-5])
-            assert found.words[m].shape == (103, -(-z.shape[1] // 32))
+            assert not np.asarray(unpack(found.words[m], 96))[:, z.shape[1] :].any()
+        assert found.words.shape == (2, 103, 3)
