@@ -1,4 +1,4 @@
-"""Data of the benchmarks: MNIST, the words of the hash study, and codes with planted copies."""
+"""Data of the benchmarks: MNIST, CIFAR-10, the words of the hash study, and codes with planted copies."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -17,13 +17,29 @@ STUDY_WORDS = 466_551
 
 def mnist(data_dir: str | None) -> tuple[Dataset, str]:
     """MNIST and its name; without the files and without a network, random pixels and labels of the same shapes."""
+    return _or_random("mnist", "MNIST", data_dir, 784, (48_000, 12_000, 10_000))
+
+
+def cifar10(data_dir: str | None) -> tuple[Dataset, str]:
+    """The same of CIFAR-10."""
+    return _or_random("cifar10", "CIFAR-10", data_dir, 3072, (40_000, 10_000, 10_000))
+
+
+def random_pixels(features: int, sizes: tuple[int, int, int]) -> tuple[Dataset, str]:
+    """Random pixels and labels of 10 classes, so many for training, validation and test."""
+    rng = np.random.default_rng(0)
+    x = [rng.random((n, features), np.float32) for n in sizes]
+    y = [rng.integers(0, 10, len(part)).astype(np.int32) for part in x]
+    return Dataset("random pixels", x[0], y[0], x[1], y[1], x[2], y[2], 10), "random pixels"
+
+
+def _or_random(
+    name: str, called: str, data_dir: str | None, features: int, sizes: tuple[int, int, int]
+) -> tuple[Dataset, str]:
     try:
-        return load("mnist", data_dir), "MNIST"
+        return load(name, data_dir), called
     except DataError:
-        rng = np.random.default_rng(0)
-        x = [rng.random((n, 784), np.float32) for n in (48_000, 12_000, 10_000)]
-        y = [rng.integers(0, 10, len(part)).astype(np.int32) for part in x]
-        return Dataset("random pixels", x[0], y[0], x[1], y[1], x[2], y[2], 10), "random pixels"
+        return random_pixels(features, sizes)
 
 
 def dictionary() -> tuple[list[str], str]:

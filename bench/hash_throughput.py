@@ -88,7 +88,7 @@ def main(config: Config) -> None:
     width = -(-max(len(word.encode()) for word in all_words) // 4) * 4
     tokens = tokenize(words, width)
     on_device = Tokens(*map(jnp.asarray, tokens))
-    agreement = _agreement(hashers, words, tokens, on_device)
+    agreed = agreement(hashers, words, tokens, on_device)
     compile_seconds = {name: _first_call(hasher, words) for name, hasher in hashers.items()}
     harness.say("preparing the peers ...")
     table = {word: i for i, word in enumerate(all_words)}
@@ -126,7 +126,7 @@ def main(config: Config) -> None:
         | {name: peer.bits_per_key for name, peer in peers.items() if peer.bits_per_key},
         "build_seconds": {name: took for name, (took, _) in built.items()}
         | {name: peer.build_seconds for name, peer in peers.items() if peer.build_seconds},
-        "agreement": agreement + [peer.agreement for peer in peers.values() if peer.agreement],
+        "agreement": agreed + [peer.agreement for peer in peers.values() if peer.agreement],
         "skipped": [name for name, peer in found.items() if peer is None],
         "ceilings": {
             "copy_bytes_per_second": harness.rate(harness.copies()),
@@ -245,7 +245,7 @@ def _first_call(hasher: Hasher, words: list[str]) -> float:
     return first - min(others)
 
 
-def _agreement(hashers: dict[str, Hasher], words: list[str], tokens: Tokens, on_device: Tokens) -> list[str]:
+def agreement(hashers: dict[str, Hasher], words: list[str], tokens: Tokens, on_device: Tokens) -> list[str]:
     """What was checked of our bins, in sentences."""
     sentences = []
     for name, hasher in hashers.items():

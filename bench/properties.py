@@ -58,11 +58,11 @@ def main(config: Config) -> None:
     """Run the benchmark and print it."""
     data, source = mnist(config.data_dir)
     harness.say(f"training a network of {config.width} units on {source} ...")
-    codes = _codes(data, config)
-    ours, theirs = _ours(codes), _scikit_learn(codes)
-    first, answers = harness.interleaved(ours, 1)
+    codes = codes_of(data, config)
+    works_of_ours, theirs = ours(codes), _scikit_learn(codes)
+    first, answers = harness.interleaved(works_of_ours, 1)
     works: dict[str, harness.Timed] = {}
-    for name, run in ours.items():
+    for name, run in works_of_ours.items():
         # The short ones several times, and in between the long ones, so that all see the same machine.
         works[f"jaxhash {name}"] = harness.Work(run, times=3)
         if name == "9-NN" and (search := _faiss(codes)) is not None:
@@ -113,7 +113,7 @@ def figures(first: dict[str, list[float]], seconds: dict[str, list[float]]) -> d
     }
 
 
-def _codes(data: Dataset, config: Config) -> Codes:
+def codes_of(data: Dataset, config: Config) -> Codes:
     """Five epochs at the study's recipe: the codes are near their final shape by then."""
     (block,) = plan_blocks((config.width,), ModelConfig(), data.features, data.num_classes, units_per_block=10**9)
     train = TrainConfig()
@@ -142,7 +142,8 @@ def _codes(data: Dataset, config: Config) -> Codes:
     )
 
 
-def _ours(codes: Codes) -> dict[str, Callable[[], Any]]:
+def ours(codes: Codes) -> dict[str, Callable[[], Any]]:
+    """Each part of what the study measures, and all of it."""
     train_labels, test_labels = jnp.asarray(codes.train_labels), jnp.asarray(codes.test_labels)
     train, test = codes.train_code, codes.test_code
     return {

@@ -59,13 +59,13 @@ def main(config: Config) -> None:
     repeats = config.repeats or (worker_count() if jax.devices()[0].platform == "cpu" else 10)
 
     harness.say(f"{len(widths)} widths, {steps} steps of {train.batch_size} examples, {source}; preparing ...")
-    ours, flops, compile_seconds, transfer_seconds = _ours(widths, repeats, train, x, y)
-    works: dict[str, harness.Timed] = {OURS: ours}
+    epoch, flops, compile_seconds, transfer_seconds = ours(widths, repeats, train, x, y)
+    works: dict[str, harness.Timed] = {OURS: epoch}
     # PyTorch first: Triton, which its optimisers load, aborts the process if it finds TensorFlow's LLVM there already.
     if config.peers and harness.peer("torch"):
         # One step, as Keras and we have had theirs.
-        _torch(widths[:1], train, x[: train.batch_size], y[: train.batch_size], True)
-        works |= {name: partial(_torch, widths, train, x, y, "fused" in name) for name in list(PEERS.values())[:2]}
+        torch_loop(widths[:1], train, x[: train.batch_size], y[: train.batch_size], True)
+        works |= {name: partial(torch_loop, widths, train, x, y, "fused" in name) for name in list(PEERS.values())[:2]}
     if config.peers and harness.peer("keras"):
         works["Keras fit"] = _keras(widths, train, x, y)
     products, amount = harness.matrix_products()
@@ -127,7 +127,7 @@ def figures(
     }
 
 
-def _ours(
+def ours(
     widths: tuple[int, ...], repeats: int, train: TrainConfig, x: np.ndarray, y: np.ndarray
 ) -> tuple[Callable[[], None], int, float, float]:
     """A call that trains one epoch of every model; FLOPs of one step of one repeat; compile and transfer time."""
@@ -164,25 +164,15 @@ def _ours(
     return run, flops, compile_seconds, transfer
 
 
-def _torch(widths: tuple[int, ...], train: TrainConfig, x: np.ndarray, y: np.ndarray, fused: bool) -> None:
+def torch_loop(widths: tuple[int, ...], train: TrainConfig, x: np.ndarray, y: np.ndarray, fused: bool) -> None:
     """What one would write in PyTorch: a loop over models, in each a loop over shuffled batches.
 
     On a GPU where ours is, and PyTorch was built for it.
     """
-    import torch
-
-    device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
-    torch.set_default_device(device)
+    torch, device = torch_on_device()
     inputs, labels = torch.from_numpy(x).to(device), torch.from_numpy(y.astype(np.int64)).to(device)
     for width in widths:
-        hidden, norm = (
-            torch.nn.Linear(x.shape[1], width, bias=False),
-            torch.nn.BatchNorm1d(width, eps=1e-3, momentum=0.01),
-        )
-        net = torch.nn.Sequential(hidden, norm, torch.nn.ReLU(), torch.nn.Linear(width, 10))
-        rest = [p for p in net.parameters() if p is not hidden.weight]
-        groups: list[dict[str, Any]] = [{"params": [hidden.weight], "weight_decay": 2 * train.l2}, {"params": rest}]
-        optimiser = torch.optim.Adam(groups, lr=train.learning_rate, eps=train.epsilon, fused=fused)
+        net, optimiser = torch_model(x.shape[1], width, train, fused)
         order = torch.randperm(len(inputs))
         for batch in order.split(train.batch_size):
             optimiser.zero_grad()
@@ -190,6 +180,45 @@ def _torch(widths: tuple[int, ...], train: TrainConfig, x: np.ndarray, y: np.nda
             optimiser.step()
     if device == "cuda":
         torch.cuda.synchronize()
+
+
+def torch_on_device() -> tuple[Any, str]:
+    """PyTorch, and the device that it makes its tensors on from now on."""
+    import torch
+
+    device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
+    torch.set_default_device(device)
+    return torch, device
+
+
+def torch_model(features: int, width: int, train: TrainConfig, fused: bool, running: bool = True) -> tuple[Any, Any]:
+    """A model of the sweep in PyTorch, and its Adam.
+
+    Args:
+        features: of an example.
+        width: hidden units.
+        train: the recipe.
+        fused: Adam in one kernel.
+        running: keep running statistics of the batch norm.
+    """
+    import torch
+
+    hidden = torch.nn.Linear(features, width, bias=False)
+    norm = torch.nn.BatchNorm1d(width, eps=1e-3, momentum=0.01, track_running_stats=running)
+    net = torch.nn.Sequential(hidden, norm, torch.nn.ReLU(), torch.nn.Linear(width, 10))
+    return net, torch_adam(dict(net.named_parameters()), train, fused)
+
+
+def torch_adam(parameters: dict[str, Any], train: TrainConfig, fused: bool) -> Any:
+    """Adam with the L2 penalty on the first kernel."""
+    import torch
+
+    rest = [parameter for name, parameter in parameters.items() if name != "0.weight"]
+    groups: list[dict[str, Any]] = [
+        {"params": [parameters["0.weight"]], "weight_decay": 2 * train.l2},
+        {"params": rest},
+    ]
+    return torch.optim.Adam(groups, lr=train.learning_rate, eps=train.epsilon, fused=fused)
 
 
 def _keras(widths: tuple[int, ...], train: TrainConfig, x: np.ndarray, y: np.ndarray) -> Callable[[], None]:

@@ -114,9 +114,9 @@ def test_bins_that_differ_or_collide_end_the_benchmark(of_words, of_tokens, pure
     tokens = tokenize(words, 4)
     if ends:
         with pytest.raises(SystemExit, match="This does not hold: some: words, tokens"):
-            hash_throughput._agreement({"some": Fixed()}, words, tokens, tokens)
+            hash_throughput.agreement({"some": Fixed()}, words, tokens, tokens)
     else:
-        (said,) = hash_throughput._agreement({"some": Fixed()}, words, tokens, tokens)
+        (said,) = hash_throughput.agreement({"some": Fixed()}, words, tokens, tokens)
         assert said.endswith("no two of 3 of its keys share one")
 
 
