@@ -13,6 +13,7 @@ import pytest
 from jax import export
 
 import jaxhash
+from bench.accelerator import all_pairs, ceilings
 from jaxhash.codes.batched import Models, measure_models
 from jaxhash.codes.distinct import first_repeated, num_distinct, without_constant
 from jaxhash.codes.hamming import hamming_words, turn
@@ -146,7 +147,17 @@ def of_hashers():
         yield f"look up: {method}", jax.jit(hasher.apply), (TOKENS,), {}
 
 
-GROUPS = (of_sweeps, of_convnets, of_codes, of_encoding, of_hash_study, of_hashers)
+def of_benchmarks():
+    """What the benchmark of accelerators has of its own."""
+    for name, way in all_pairs.WAYS.items():
+        filled = all_pairs.fill(way, np.asarray(WORDS), 128)
+        search = jax.jit(all_pairs.make_search(way, 100, 3, 128, 64))
+        yield f"all pairs: {name}", search, (*filled, ZERO), {}
+    ones = jnp.ones((8, 8), jnp.int8)
+    yield "int8 products", ceilings.int8_product, (ones, ones), {}
+
+
+GROUPS = (of_sweeps, of_convnets, of_codes, of_encoding, of_hash_study, of_hashers, of_benchmarks)
 
 GRADIENT = "the gradient of a look-up: of the bin that was drawn, or of a letter's embedding"
 WHOLE = "K-Means' accuracy: whole numbers, whose sums are exact in any order"

@@ -219,7 +219,7 @@ def of_codes(sizes: Sizes, bits: int) -> dict[str, Any]:
         "seconds_of_all_pairs": took,
         "seconds_for_1e12_pairs": took * 1e12 / pairs,
         "agreement": agreement,
-        "path_of_the_library": "one program" if in_one_program(code) else "streamed",
+        "path_of_the_library": "one program" if in_one_program(code.n, code.num_words) else "streamed",
         "ways_left_out": failed,
         "seconds_of_rounds": seconds,
         "spread": harness.spreads(seconds),
