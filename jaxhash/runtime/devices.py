@@ -21,6 +21,9 @@ SOON_COMPILED: dict[str, str | bool] = {"xla_gpu_enable_triton_gemm": False}
 """Compiler options of programs of exact float32 products. Without them, XLA tries out many Triton kernels for each
 product on a GPU: `python -m bench.compile` has the seconds. On a CPU they have no effect."""
 
+REPRODUCIBLE = "--xla_gpu_deterministic_ops=true"
+"""Leaves out kernels that add in any order, and the trying out of kernels (XLA's documents, determinism)."""
+
 _config: Any = jax.config  # its options have no types
 _asked: list[bool] = []  # a process asks once
 
@@ -86,6 +89,22 @@ def one_thread_a_worker() -> None:
             "JAX started before the sweep, with threads of its own, and is about 5 % slower: call "
             "jaxhash.runtime.devices.one_thread_a_worker() before anything else computes"
         )
+
+
+def same_bits_each_run() -> None:
+    """Ask XLA for GPU programs that give the same bits in every run; has to come before JAX has computed anything.
+
+    Otherwise XLA tries kernels out for each program, and takes those that were fastest that time, which may round
+    differently; and it may add in any order. On a CPU programs repeat as they are.
+
+    Raises:
+        RuntimeError: if JAX has started.
+    """
+    if REPRODUCIBLE in os.environ.get("XLA_FLAGS", ""):
+        return
+    if _has_started():
+        raise RuntimeError(f"JAX has started already; set XLA_FLAGS={REPRODUCIBLE} in the environment instead")
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {REPRODUCIBLE}".strip()
 
 
 def worker_count() -> int:

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from jaxhash.runtime.devices import one_thread_a_worker
 from jaxhash.runtime.processes import Group
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import variants
@@ -73,7 +72,7 @@ def run_sweep(
 
     Of several processes the first returns, and goes on with the results; the others end here.
     """
-    one_thread_a_worker()
+    machines.prepare()
     console = Console(stderr=True)
     with interruptible(out, console) as stop, machines.joined() as group:
         shared: dict[str, Any] = {"data_dir": data_dir, "mesh": machines.mesh, "group": group, "stop": stop}
@@ -95,7 +94,7 @@ def run_variants(
     properties: Properties | None = None,
 ) -> xr.Dataset:
     """`variants.run` for a person at a terminal, with one progress bar over all of them; else as `run_sweep`."""
-    one_thread_a_worker()
+    machines.prepare()
     console = Console(stderr=True)
     models = {name: len(c.widths) * c.repeats * max(len(c.sample_sizes), 1) for name, c in configs.items()}
     epochs = {name: models[name] * config.train.epochs for name, config in configs.items()}

@@ -1,6 +1,8 @@
 """How many workers a machine gets, on Linux and where Python tells no affinity."""
 
 import os
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -36,3 +38,27 @@ def test_a_sweep_and_a_fit_where_no_affinity_is_told(macos, tmp_path):
     assert found["epochs"].item() == 1
     hasher = fit([f"key{i}" for i in range(60)], FitConfig(method="seeds", seeds=SeedsConfig(6, 3)))
     assert sorted(hasher([f"key{i}" for i in range(60)]).tolist()) == list(range(60))
+
+
+SAME_BITS = """
+import os, sys
+from jaxhash.runtime.devices import REPRODUCIBLE, same_bits_each_run
+import jax
+if "late" in sys.argv:
+    jax.devices()
+same_bits_each_run()
+same_bits_each_run()
+assert os.environ["XLA_FLAGS"] == "--xla_force_host_platform_device_count=2 " + REPRODUCIBLE
+assert jax.numpy.ones(2).sum() == 2 and len(jax.devices()) == 2
+"""
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_the_flag_of_same_bits_is_set_before_jax_starts_or_refused(when):
+    """XLA knows it, and the other flags stay."""
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", SAME_BITS, when], env=environment, capture_output=True, text=True)
+    if when == "early":
+        assert done.returncode == 0, done.stderr
+    else:
+        assert "JAX has started already; set XLA_FLAGS=--xla_gpu_deterministic_ops=true" in done.stderr
