@@ -162,13 +162,13 @@ def run(chosen: Sweep | Fit | Hash | Info | Export | StatusOf) -> int:
         ValueError, OSError: if the keys, a folder or a value cannot be used.
     """
     if isinstance(chosen, _Compiles) and chosen.compile_cache is not None:
-        _keep_compiled(chosen.compile_cache)
+        keep_compiled(chosen.compile_cache)
     runs: dict[type, Callable[[Any], int]]
     runs = {Fit: _fit, Hash: _hash, Info: _info, Export: _export, StatusOf: _status}
     return runs[type(chosen)](chosen)
 
 
-def _keep_compiled(folder: Path) -> None:
+def keep_compiled(folder: Path) -> None:
     """Turn on JAX's cache of compiled programs, for small ones too: by default it leaves out what took under 1 s."""
     folder.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(folder))

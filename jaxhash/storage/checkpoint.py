@@ -10,6 +10,8 @@ import re
 import shutil
 import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +54,8 @@ def save(path: Path, arrays: Any, description: dict[str, Any]) -> None:
         raise OSError(errno.ENOSPC, reason, str(path.parent))
     draft = _draft_of(path)
     try:
-        with _one_call_of_orbax_at_a_time:
-            _save_arrays(draft / "arrays", arrays)
+        with _one_error("arrays cannot be written"):
+            ocp.save(str((draft / "arrays").absolute()), arrays)
         files = {str(f.relative_to(draft)): checked_read.sha256(f) for f in sorted(draft.rglob("*")) if f.is_file()}
         meta = {"format": FORMAT, "files": files, "arrays": _shapes(arrays), "description": description}
         (draft / "meta.json").write_text(json.dumps({**meta, "sha256": _digest(meta)}, indent=1))
@@ -76,6 +78,7 @@ def restore(path: Path, like: Any) -> Any:
 
     Raises:
         CheckpointError: if the checkpoint is damaged, or does not hold such arrays.
+        OSError: if the arrays cannot be read.
     """
     there, wanted = _read_meta(path)["arrays"], _shapes(like)
     if there != wanted:
@@ -93,7 +96,7 @@ def restore(path: Path, like: Any) -> Any:
         )
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like)
-    with _one_call_of_orbax_at_a_time:
+    with _one_error(f"{path}: arrays cannot be read"):
         return ocp.load(str((path / "arrays").absolute()), abstract)
 
 
@@ -161,19 +164,33 @@ def _shapes(arrays: Any) -> dict[str, str]:
     return {jax.tree_util.keystr(path): f"{list(leaf.shape)} {leaf.dtype}" for path, leaf in leaves}
 
 
-def _save_arrays(path: Path, arrays: Any) -> None:
-    # Orbax logs the traceback of each of its threads before it raises what they met; the one error is enough.
+@contextmanager
+def _one_error(what: str) -> Iterator[None]:
+    """Orbax at work: what it meets is raised as one OSError; a want of memory as it is, for the caller to explain."""
+    try:
+        with _one_call_of_orbax_at_a_time, _silent():
+            yield
+    except MemoryError:
+        raise
+    except Exception as error:
+        # What the system refuses inside TensorStore arrives as ValueError or RuntimeError, its reason in the text.
+        # (Its timeouts go by the wall clock: one set forward during a save ends it so.)
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        told = isinstance(error, OSError) and error.strerror
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = told or line.split(": ")[-1].partition(" [")[0].strip()
+        raise OSError(f"{what}: {reason}") from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Orbax logs the traceback of each of its threads before it raises what they met; the one error is enough."""
     log = logging.getLogger("absl")
     before = log.level
     log.setLevel(logging.CRITICAL)
     try:
-        ocp.save(str(path.absolute()), arrays)
-    except Exception as error:
-        # What the system refuses inside TensorStore arrives as ValueError or RuntimeError, its reason in the text.
-        # (Its timeouts go by the wall clock: one set forward during a save ends it so.)
-        told = isinstance(error, OSError) and error.strerror
-        reason = told or str(error).splitlines()[0].split(": ")[-1].partition(" [")[0].strip()
-        raise OSError(f"arrays cannot be written: {reason}") from error
+        yield
     finally:
         log.setLevel(before)
 

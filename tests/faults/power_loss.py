@@ -18,7 +18,7 @@ from typing import Any
 
 import tyro
 
-from tests.faults.system_calls import arrays, found, outcome_of, save_again, saves
+from tests.faults.trials import arrays, found, outcome_of, save_again, saves
 
 TRACE = (
     *("-y", "-xx", "-s", "100000000", "-e"),
