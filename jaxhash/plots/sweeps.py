@@ -13,7 +13,12 @@ from jaxhash.plots.style import BLUE, GREEN, GREY, LINES, ORANGE, line
 
 
 def capacity(results: xr.Dataset, title: str) -> Figure:
-    """The study's model-capacity figure: redundancy ratio, and the accuracies on codes, against width."""
+    """The study's model-capacity figure: redundancy ratio, and the accuracies on codes, against width.
+
+    Of several snapshots and sample sizes it shows the last and largest.
+    """
+    shown = {name: results[name].max().item() for name in ("epoch", "examples") if name in results.dims}
+    results, title = results.sel(shown), ", ".join([title, *(f"{name} {value:,}" for name, value in shown.items())])
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     line(left, results["train_redundancy"], "training examples", BLUE, "o")

@@ -26,4 +26,5 @@ def explained(mend: str) -> Iterator[None]:
         device = jax.devices()[0]
         raise OutOfMemory(f"out of memory on {device.device_kind} ({device.platform}): {wanted} {mend}") from error
     except MemoryError as error:
-        raise OutOfMemory(f"out of memory on this machine: {error}. {mend}") from error
+        wanted = f": {error}" if str(error) else ""  # Python's own says nothing
+        raise OutOfMemory(f"out of memory on this machine{wanted}. {mend}") from error

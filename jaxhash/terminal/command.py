@@ -16,13 +16,15 @@ from typing import Any, TypeVar
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
-from jaxhash.runtime import signals
+from jaxhash.runtime import memory, signals
 from jaxhash.storage.saves import Interrupted
 
 NOTHING = "Nothing was written."
 READER_GONE = 141
+OUT_OF_MEMORY = "Give less at once, or try where more memory is free (`ulimit -v` may be set)"
+"""What helps where nothing is known of what was being done."""
 
 T = TypeVar("T")
 
@@ -106,7 +108,8 @@ def errors_in_one_line(console: Console, out: Path | None = None) -> Iterator[No
         out: folder in which what was finished is saved; named where the machine is to blame (disk, network).
     """
     try:
-        yield
+        with memory.explained(OUT_OF_MEMORY):
+            yield
     except ValueError as error:
         text = str(error)
     except OSError as error:
@@ -116,8 +119,15 @@ def errors_in_one_line(console: Console, out: Path | None = None) -> Iterator[No
             text += f". What was finished is in {out}; {mend}the same command continues it."
     else:
         return
-    console.print(f"[bold red]Error:[/] {escape(text)}", highlight=False, soft_wrap=True)
+    _say_error(console, text)
     sys.exit(1)
+
+
+def _say_error(console: Console, text: str) -> None:
+    try:
+        console.print(Text.assemble(("Error:", "bold red"), f" {text}"), highlight=False, soft_wrap=True)
+    except MemoryError:  # nothing is left even for that
+        os.write(sys.stderr.fileno(), f"Error: {text}\n".encode())
 
 
 def parse(config: T | type[T], description: str | None, arguments: list[str] | None, prog: str | None = None) -> T:

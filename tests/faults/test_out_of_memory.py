@@ -3,12 +3,14 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 from jaxhash import cli
 from jaxhash.hashing.perfect import fitting
 from jaxhash.runtime.memory import OutOfMemory, explained
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps.grid import SweepConfig
+from jaxhash.terminal import command
 from jaxhash.training.mlp import TrainConfig
 from tests.commands import status_of
 from tests.faults.conftest import last_event
@@ -44,6 +46,33 @@ def test_a_fit(tmp_path, capfd, monkeypatch):
     assert "70368744177664 bytes" in said
     assert "Give fewer keys" in said
     assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("printed", [True, False])
+def test_what_no_command_explains(capfd, monkeypatch, printed):
+    """It has no text of its own; and to print it may need memory too."""
+
+    def work(*_, **__):
+        if not printed:
+            monkeypatch.setattr(Console, "print", work)
+        raise MemoryError
+
+    with pytest.raises(SystemExit, match="1"):
+        command.framed(work, kept="")
+    said = capfd.readouterr().err
+    assert said.startswith("Error: out of memory on this machine. Give less at once"), said
+    assert said.count("\n") == 1
+
+
+def test_a_path_is_said_as_it_is(capfd):
+    """No :names: of pictures, no [colours]."""
+
+    def work():
+        raise OSError("/tmp/:cat:/[red]x")
+
+    with pytest.raises(SystemExit):
+        command.framed(work, kept="")
+    assert capfd.readouterr().err == "Error: /tmp/:cat:/[red]x\n"
 
 
 def test_other_errors_pass():

@@ -88,7 +88,8 @@ def save_again(folder: Path) -> None:
 def fit(folder: Path) -> None:
     """`jaxhash fit`, which saves at every step."""
     resume.SECONDS_BETWEEN_SAVES = workers.SECONDS_BETWEEN_LOOKS = 0.0
-    cli.main(["fit", str(folder / "keys"), "--out", str(folder / "my.hash")])
+    with without_traceback():
+        cli.main(["fit", str(folder / "keys"), "--out", str(folder / "my.hash")])
 
 
 def check_save(folder: Path, outcome: Outcome) -> None:
@@ -121,7 +122,17 @@ def sweep(folder: Path) -> None:
     """`jaxhash sweep`, a small one, with its figure; one number of the codes serves for those that compile long."""
     programs.measure = _one_number
     grid = ("--examples", "300", "--widths", "4", "--repeats", "2", "--epochs", "2", "--snapshots", "1", "2")
-    capacity.main([*grid, "--out", str(folder / "run")])
+    with without_traceback():
+        capacity.main([*grid, "--out", str(folder / "run")])
+
+
+@contextlib.contextmanager
+def without_traceback() -> Iterator[None]:
+    """A command tells its errors itself; one that it raises would be a traceback."""
+    try:
+        yield
+    except Exception as error:
+        raise AssertionError("ends with a traceback") from error
 
 
 def check_sweep(folder: Path, outcome: Outcome) -> None:
@@ -255,7 +266,7 @@ def _in_child(work: Callable[[Path], Any], folder: Path, harness: socket.socket)
     except (OSError, MemoryError, CheckpointError) as error:
         outcome = Outcome("refused", (str(error) or type(error).__name__).splitlines())
     except BaseException:
-        outcome = Outcome("wrong", traceback.format_exc().splitlines()[-12:])
+        outcome = Outcome("wrong", traceback.format_exc().splitlines()[-40:])
     harness.send(b"done")
     harness.recv(16)
     harness.sendall(json.dumps(outcome).encode())

@@ -36,6 +36,15 @@ def test_lines_are_means_over_repeats_that_did_not_diverge(results):
     assert figure.get_suptitle() == "a title"
 
 
+def test_of_several_snapshots_and_sample_sizes_the_last_and_largest_is_drawn(results):
+    several = xr.concat([results, results + 1, results + 2], xr.Variable("epoch", [0, 20, 10]))
+    several = xr.concat([several + 5, several], xr.Variable("examples", [3000, 100]))
+    figure = capacity(several, "a title")
+    drawn = {line.get_label(): line.get_ydata() for line in figure.axes[1].get_lines()}
+    np.testing.assert_allclose(drawn["9-NN"], results["knn_accuracy"].values.mean(0) + 6)
+    assert figure.get_suptitle() == "a title, epoch 20, examples 3,000"
+
+
 def test_bands_are_one_standard_deviation_either_side(results):
     axes = Figure().subplots()
     style.line(axes, results["train_redundancy"], "x", style.BLUE, "o")

@@ -1,3 +1,4 @@
+import errno
 import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -31,6 +32,45 @@ def test_round_trip(saved):
     assert isinstance(restored, State)
     jax.tree.map(np.testing.assert_array_equal, restored, STATE)
     assert checkpoint.describe(saved) == {"epoch": 3, "loss": 0.1}
+    assert [p.name for p in saved.parent.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("met", "told"),
+    [
+        (
+            ValueError("UNAVAILABLE: Error opening \"zarr3\" driver: Interrupted system call [os_error_code='4']"),
+            "Interr",
+        ),
+        (RuntimeError("random_device: device not available"), "device not available"),
+        (AssertionError(), "AssertionError"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+    ],
+)
+def test_what_orbax_meets_is_one_line(saved, monkeypatch, met, told):
+    def meet(*_):
+        raise met
+
+    monkeypatch.setattr(checkpoint.ocp, "load", meet)
+    monkeypatch.setattr(checkpoint.ocp, "save", meet)
+    with pytest.raises(OSError, match=rf"^{saved}: arrays cannot be read: {told}[^\[\n]*$"):
+        checkpoint.restore(saved, jax.eval_shape(lambda: STATE))
+    with pytest.raises(OSError, match=rf"^arrays cannot be written: {told}[^\[\n]*$"):
+        checkpoint.save(saved.with_name("y"), STATE, {})
+    assert [p.name for p in saved.parent.iterdir()] == ["x"]
+
+
+@pytest.mark.parametrize("met", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")])
+def test_a_want_of_memory_is_left_to_be_explained(saved, monkeypatch, met):
+    def meet(*_):
+        raise met
+
+    monkeypatch.setattr(checkpoint.ocp, "load", meet)
+    monkeypatch.setattr(checkpoint.ocp, "save", meet)
+    with pytest.raises(type(met)):
+        checkpoint.restore(saved, jax.eval_shape(lambda: STATE))
+    with pytest.raises(type(met)):
+        checkpoint.save(saved.with_name("y"), STATE, {})
     assert [p.name for p in saved.parent.iterdir()] == ["x"]
 
 
