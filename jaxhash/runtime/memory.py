@@ -5,6 +5,14 @@ from contextlib import contextmanager
 
 import jax
 
+_TOLD = (
+    "failed to map segment from shared object",
+    "annot allocate memory",
+    "can't start new thread",
+    "std::bad_alloc",
+)
+"""By libraries that are loaded or that start a thread, where no memory is left."""
+
 
 class OutOfMemory(ValueError):
     """What was asked for does not fit into the memory there is."""
@@ -12,15 +20,17 @@ class OutOfMemory(ValueError):
 
 @contextmanager
 def explained(mend: str) -> Iterator[None]:
-    """Turn what JAX (RESOURCE_EXHAUSTED) and NumPy raise for want of memory into `OutOfMemory` with the mend.
+    """Turn what JAX (RESOURCE_EXHAUSTED), NumPy and Python raise for want of memory into `OutOfMemory` with the mend.
 
     Raises:
         OutOfMemory: for want of memory, on the device or on the host. All other errors pass.
     """
     try:
         yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error):
+    except (ImportError, RuntimeError) as error:
+        if any(text in str(error) for text in _TOLD):
+            raise OutOfMemory(f"out of memory on this machine: {str(error).splitlines()[0]}. {mend}") from error
+        if not isinstance(error, jax.errors.JaxRuntimeError) or "RESOURCE_EXHAUSTED" not in str(error):
             raise
         wanted = str(error).splitlines()[0].partition("RESOURCE_EXHAUSTED: ")[2]
         device = jax.devices()[0]

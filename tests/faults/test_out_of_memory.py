@@ -75,6 +75,20 @@ def test_a_path_is_said_as_it_is(capfd):
     assert capfd.readouterr().err == "Error: /tmp/:cat:/[red]x\n"
 
 
+@pytest.mark.parametrize(
+    "error",
+    [ImportError("x.so: failed to map segment from shared object"), RuntimeError("can't start new thread")],
+)
+def test_what_loads_a_library_or_starts_a_thread(error):
+    with (
+        pytest.raises(OutOfMemory, match=rf"^out of memory on this machine: {error}. Buy memory$"),
+        explained("Buy memory"),
+    ):
+        raise error
+    with pytest.raises(type(error), match=r"^no$"), explained("Buy memory"):
+        raise type(error)("no")
+
+
 def test_other_errors_pass():
     with pytest.raises(ZeroDivisionError), explained("Buy memory"):
         _ = 1 // 0

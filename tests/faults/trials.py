@@ -5,6 +5,7 @@ works once there is no fault any more, and the error is one line.
 """
 
 import contextlib
+import faulthandler
 import functools
 import io
 import json
@@ -181,19 +182,22 @@ OPERATIONS = {
 def outcome_of(work: Callable[[Path], Any], folder: Path, *traced: str) -> Outcome:
     """Do something in a fork of this process; under strace, if its options are given."""
     ours, theirs = socket.socketpair()
+    stacks = folder.parent / f"{folder.name}.stacks"
     child = os.fork()
     if child == 0:
         ours.close()
-        _in_child(work, folder, theirs)
+        with stacks.open("w") as file:
+            faulthandler.dump_traceback_later(0.9 * SECONDS, file=file)
+            _in_child(work, folder, theirs)
     theirs.close()
-    log = folder.parent / f"{folder.name}.strace"
-    tracer = None
+    log, tracer = folder.parent / f"{folder.name}.strace", None
     try:
         if traced:
             tracer = _traced(child, traced, log)
         ours.send(b"go")
         ready, _, _ = select.select([ours], [], [], SECONDS)
-        assert ready, f"hangs for {SECONDS} s"
+        if not ready:
+            raise AssertionError(f"hangs for {SECONDS} s: {stacks.read_text()}")
         died = not ours.recv(16)
         if tracer is not None:
             # It lets go of the process, which can then report; of one that has died it may wait for a thread for ever.
