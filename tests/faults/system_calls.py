@@ -90,7 +90,7 @@ def trial(name: str, call: str, error: str, number: int) -> tuple[str | None, Fa
                 return None, None
             ended = outcome.status
             may_die = call in MAY_DIE or not all(were_ours)
-            allowed = {"done", "refused"} | ({"died", "wrong"} if may_die else set())
+            allowed = {"done", "refused"} | ({"died", "wrong", "waits"} if may_die else set())
             assert ended in allowed, outcome
             assert ended != "refused" or len(outcome.said) == 1, outcome
             operation.check(folder, outcome)
