@@ -9,8 +9,8 @@ lines    MemoryError at a line of jaxhash, at one of the times it is run; each l
 command  `jaxhash fit` as a process of its own, under such limits: what it says is all that stands on standard error
 
 After each: what was reported as saved loads and is right, what was there before is not lost, the same operation works
-once there is memory, nothing is left running, and the error is one line. Where the address space ends, a library written
-in C++ may end the process (`died`), and Python may wait for a thread that had no memory to begin (`waits`). Linux; each
+once there is memory, nothing is left running, and the error is one line. Where address space ends, a library written
+in C++ may end the process (`died`), and Python may wait for a thread that had no memory to begin (`waits`). Linux; a
 trial is a fork of one process that has imported everything.
 """
 
@@ -19,6 +19,7 @@ import os
 import random
 import re
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -154,7 +155,7 @@ def trial(name: str, faulty: Callable[[Work], Work]) -> tuple[str | None, str | 
             lines = folder.parent / "lines"
             if lines.exists() and not json.loads(lines.read_text()):
                 return None, None
-            ended = outcome.status
+            ended = str(outcome)
             check_said(outcome, name in COMMANDS)
             operation.check(folder, outcome)
         except AssertionError as wrong:
@@ -164,10 +165,10 @@ def trial(name: str, faulty: Callable[[Work], Work]) -> tuple[str | None, str | 
 
 def check_said(outcome: Outcome, by_command: bool) -> None:
     """An error is one line, and a command's is about memory."""
-    assert outcome.status in {"done", "refused", "died", "waits"}, outcome
+    assert outcome.status in {"done", "refused", "died", "waits"}, repr(outcome)
     if outcome.status == "refused":
-        assert len(outcome.said) == 1, outcome
-        assert not by_command or WANT.search(outcome.said[0]), outcome
+        assert len(outcome.said) == 1, repr(outcome)
+        assert not by_command or WANT.search(outcome.said[0]), repr(outcome)
 
 
 def command(room: int) -> tuple[str, str | None]:
@@ -179,7 +180,7 @@ def command(room: int) -> tuple[str, str | None]:
         outcome_of(operation.prepare, folder)
         try:
             outcome = _outcome_of_fit(folder, room)
-            ended = outcome.status
+            ended = str(outcome)
             check_said(outcome, by_command=True)
             operation.check(folder, outcome)
         except AssertionError as wrong:
@@ -206,6 +207,8 @@ def _outcome_of_fit(folder: Path, room: int) -> Outcome:
         process.wait()
     assert not runs(process.pid), "left a process behind"
     status = {0: "done", 1: "refused"}.get(process.returncode, "died" if process.returncode < 0 else "wrong")
+    if status == "died":
+        return Outcome(status, [signal.Signals(-process.returncode).name])
     return Outcome(status, said if status != "done" else [])
 
 
@@ -264,7 +267,7 @@ def _met(name: str, looked_at: Callable[[Work], Work]) -> Any:
         folder.mkdir()
         outcome_of(OPERATIONS[name].prepare, folder)
         ended = outcome_of(looked_at(OPERATIONS[name].run), folder)
-        assert ended.status == "done", ended
+        assert ended.status == "done", repr(ended)
         lines = folder.parent / "lines"
         return json.loads(lines.read_text()) if lines.exists() else ended.value
 

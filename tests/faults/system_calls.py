@@ -88,11 +88,11 @@ def trial(name: str, call: str, error: str, number: int) -> tuple[str | None, Fa
             outcome = outcome_of(operation.run, folder, *fault)
             if not (were_ours := failed(folder)):
                 return None, None
-            ended = outcome.status
+            ended = str(outcome)
             may_die = call in MAY_DIE or not all(were_ours)
             allowed = {"done", "refused"} | ({"died", "wrong", "waits"} if may_die else set())
-            assert ended in allowed, outcome
-            assert ended != "refused" or len(outcome.said) == 1, outcome
+            assert outcome.status in allowed, repr(outcome)
+            assert outcome.status != "refused" or len(outcome.said) == 1, repr(outcome)
             operation.check(folder, outcome)
         except AssertionError as wrong:
             return ended, Failure(name, call, error, number, str(wrong))
@@ -145,7 +145,7 @@ def calls_of(name: str) -> dict[str, int]:
         folder.mkdir()
         outcome_of(OPERATIONS[name].prepare, folder)
         ended = outcome_of(OPERATIONS[name].run, folder, "-e", "trace=" + ",".join(CALLS.values()))
-        assert ended.status == "done", ended
+        assert ended.status == "done", repr(ended)
         lines = (folder.parent / "work.strace").read_text(errors="replace").splitlines()
     made: Counter[tuple[str, str]] = Counter()
     for line in lines:

@@ -55,6 +55,10 @@ class Outcome(NamedTuple):
     value: Any = None
     """What a resume found: the step and whether its arrays are right."""
 
+    def __str__(self) -> str:
+        """For a record."""
+        return f"died by {self.said[0]}" if self.status == "died" else self.status
+
 
 class Operation(NamedTuple):
     """Something that is tried."""
@@ -100,16 +104,16 @@ def fit(folder: Path) -> None:
 def check_save(folder: Path, outcome: Outcome) -> None:
     """The first save is there until the second is; what was reported as saved is."""
     after = outcome_of(found, folder)
-    assert after.status == "done", after
-    assert after.value in ([1, True], [2, True]), after
-    assert outcome.status != "done" or after.value == [2, True], after
+    assert after.status == "done", repr(after)
+    assert after.value in ([1, True], [2, True]), repr(after)
+    assert outcome.status != "done" or after.value == [2, True], repr(after)
     assert outcome_of(save_again, folder).status == "done"
     assert outcome_of(found, folder).value == [2, True]
 
 
 def check_resume(folder: Path, outcome: Outcome) -> None:
     """It found the save, or said that it could not; the save is still there."""
-    assert outcome.status != "done" or outcome.value in (None, [1, True]), outcome
+    assert outcome.status != "done" or outcome.value in (None, [1, True]), repr(outcome)
     assert outcome_of(found, folder).value == [1, True]
 
 
@@ -119,7 +123,7 @@ def check_fit(folder: Path, outcome: Outcome) -> None:
     assert outcome.status != "done" or out.exists()
     if not out.exists():
         again = outcome_of(fit, folder)
-        assert again.status == "done", again
+        assert again.status == "done", repr(again)
     assert outcome_of(lambda folder: perfect(folder / "my.hash"), folder).value is True
 
 
@@ -144,12 +148,12 @@ def check_sweep(folder: Path, outcome: Outcome) -> None:
     """Nothing that was reported is missing, and the same command ends as if nothing had happened."""
     expected = whole()
     there = outcome_of(lambda folder: expected.assert_nothing_wrong(folder / "run"), folder)
-    assert there.status == "done", there
+    assert there.status == "done", repr(there)
     assert outcome.status != "done" or (folder / "run" / "results.nc").exists()
     again = outcome_of(sweep, folder)
-    assert again.status == "done", again
+    assert again.status == "done", repr(again)
     same = outcome_of(lambda folder: expected.assert_ended_the_same(folder / "run"), folder)
-    assert same.status == "done", same
+    assert same.status == "done", repr(same)
 
 
 @functools.cache
