@@ -55,7 +55,7 @@ def save(path: Path, arrays: Any, description: dict[str, Any]) -> None:
     draft = _draft_of(path)
     try:
         with _one_error("arrays cannot be written"):
-            ocp.save(str((draft / "arrays").absolute()), arrays)
+            _save_arrays(draft / "arrays", arrays)
         files = {str(f.relative_to(draft)): checked_read.sha256(f) for f in sorted(draft.rglob("*")) if f.is_file()}
         meta = {"format": FORMAT, "files": files, "arrays": _shapes(arrays), "description": description}
         (draft / "meta.json").write_text(json.dumps({**meta, "sha256": _digest(meta)}, indent=1))
@@ -162,6 +162,18 @@ def _read_meta(path: Path) -> dict[str, Any]:
 def _shapes(arrays: Any) -> dict[str, str]:
     leaves = jax.tree_util.tree_leaves_with_path(arrays)
     return {jax.tree_util.keystr(path): f"{list(leaf.shape)} {leaf.dtype}" for path, leaf in leaves}
+
+
+def _save_arrays(path: Path, arrays: Any) -> None:
+    ocp.save(str(path.absolute()), arrays)
+    # Orbax ends well and leaves a checkpoint without arrays where the folder that it has written cannot be listed (too
+    # many open files, an interrupted call): it looks for its files by a glob, which takes such an error for no files.
+    found = jax.tree.leaves(ocp.metadata(str(path.absolute())).metadata)
+    there, saved = (sorted(f"{list(a.shape)} {a.dtype}" for a in some) for some in (found, jax.tree.leaves(arrays)))
+    if there != saved:
+        raise OSError(
+            errno.EIO, f"{len(there)} of {len(saved)} arrays are found again; the same call may write them all"
+        )
 
 
 @contextmanager

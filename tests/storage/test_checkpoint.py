@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from jaxhash.storage import checkpoint
 from jaxhash.storage.checkpoint import CheckpointError
@@ -56,6 +57,14 @@ def test_what_orbax_meets_is_one_line(saved, monkeypatch, met, told):
     with pytest.raises(OSError, match=rf"^{saved}: arrays cannot be read: {told}[^\[\n]*$"):
         checkpoint.restore(saved, jax.eval_shape(lambda: STATE))
     with pytest.raises(OSError, match=rf"^arrays cannot be written: {told}[^\[\n]*$"):
+        checkpoint.save(saved.with_name("y"), STATE, {})
+    assert [p.name for p in saved.parent.iterdir()] == ["x"]
+
+
+def test_arrays_that_orbax_leaves_out_are_missed(saved, monkeypatch):
+    """A glob takes a folder that cannot be listed for an empty one."""
+    monkeypatch.setattr(type(epath.Path("x")), "glob", lambda *_: iter(()))
+    with pytest.raises(OSError, match=r"^arrays cannot be written: 0 of 3 arrays are found again"):
         checkpoint.save(saved.with_name("y"), STATE, {})
     assert [p.name for p in saved.parent.iterdir()] == ["x"]
 
