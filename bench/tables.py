@@ -1,13 +1,15 @@
-"""Tables of README.md, bench/README.md and docs/hash-study.md, written from the files in bench/results and docs/data.
+"""Tables of README.md, bench/README.md and pages in docs, written from the files in bench/results and docs/data.
 
-To be run after a benchmark was run with `--record cpu-epyc-2-cores`, or after the `results.nc` of a figure of
-`experiments.hash_study` was copied into docs/data/hash-study:
+To be run after a benchmark was run with `--record cpu-epyc-2-cores`, after the `results.nc` of a figure of
+`experiments.hash_study` was copied into docs/data/hash-study, or after `tests.faults.system_calls` or
+`tests.faults.memory` was run with `--record` of its file in docs/data/faults:
 
     python -m bench.tables
 """
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from statistics import median
@@ -21,10 +23,19 @@ from jaxhash.hashing.study.table import expected_collisions
 
 MACHINE = "cpu-epyc-2-cores"
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "bench" / "README.md", ROOT / "docs" / "hash-study.md")
+PAGES = (ROOT / "README.md", ROOT / "bench" / "README.md", ROOT / "docs" / "hash-study.md", ROOT / "docs" / "sweeps.md")
 STUDY = ROOT / "docs" / "data" / "hash-study"
+FAULTS = ROOT / "docs" / "data" / "faults"
 LAST = 10
 """Iterations at the end of a training whose mean is its result."""
+ERRORS = ("EIO", "ENOSPC", "EINTR")
+WENT_WRONG = "went wrong"
+"""What a record of faults calls trials after which something was lost or not right."""
+MEMORY_FAULTS = {
+    "limit": "the address space ends (`ulimit -v`)",
+    "lines": "an allocation at a line (`MemoryError`)",
+    "command": "the address space of `jaxhash fit` as a process",
+}
 MARKED = re.compile(r"(<!-- table: (\w+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -219,6 +230,31 @@ def hash_study(_: str) -> str:
     return _table((*heads, "fullest bin", "drawn", "perfect", "seconds a seed"), rows)
 
 
+def faults(_: str) -> str:
+    """How operations end when a system call or an allocation fails, by what fails."""
+    calls = json.loads((FAULTS / "system-calls.json").read_text())
+    possible, ends = 0, Counter[str]()
+    for of_call in (one for of_operation in calls.values() for one in of_operation.values()):
+        by_error = {error: counts for error, counts in of_call.items() if error != "calls"}
+        possible += len(ERRORS) * of_call["calls"]
+        ends.update(sum(map(Counter, by_error.values()), Counter()))
+    rows = [_ended("a system call", list(calls), ends, f" of {possible:,}")]
+    memory = json.loads((FAULTS / "memory.json").read_text())
+    for fault, what in MEMORY_FAULTS.items():
+        found = {name: Counter(of_fault[fault]) for name, of_fault in memory.items() if fault in of_fault}
+        rows.append(_ended(what, list(found), sum(found.values(), Counter()), ""))
+    return _table(
+        ("what fails", "in", "trials", "goes on", "one line", "a library ends or halts it", "lost or wrong"), rows
+    )
+
+
+def _ended(what: str, operations: list[str], ends: "Counter[str]", possible: str) -> tuple[str, ...]:
+    counted = [ends[status] for status in ("done", "refused", WENT_WRONG)]
+    goes_on, one_line, wrong = (f"{count:,}" for count in counted)
+    by_library = f"{ends.total() - sum(counted):,}"
+    return what, ", ".join(operations), f"{ends.total():,}{possible}", goes_on, one_line, by_library, wrong
+
+
 def _of_learner(attributes: dict[str, Any], history: xr.Dataset) -> tuple[str, ...]:
     chance = expected_collisions(int(attributes["placed"]), int(attributes["bins"]))
     ended = (
@@ -244,10 +280,21 @@ def _of_learner(attributes: dict[str, Any], history: xr.Dataset) -> tuple[str, .
     )
 
 
-TABLES: dict[str, Callable[[str], str]] = {
-    table.__name__: table
-    for table in (summary, training, properties, codes, throughput, sizes, calls, fits, scaling, compiling, hash_study)
-}
+_WRITERS = (
+    summary,
+    training,
+    properties,
+    codes,
+    throughput,
+    sizes,
+    calls,
+    fits,
+    scaling,
+    compiling,
+    hash_study,
+    faults,
+)
+TABLES: dict[str, Callable[[str], str]] = {table.__name__: table for table in _WRITERS}
 
 
 def _result(benchmark: str, machine: str) -> dict[str, Any]:

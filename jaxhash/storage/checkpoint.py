@@ -171,9 +171,7 @@ def _save_arrays(path: Path, arrays: Any) -> None:
     found = jax.tree.leaves(ocp.metadata(str(path.absolute())).metadata)
     there, saved = (sorted(f"{list(a.shape)} {a.dtype}" for a in some) for some in (found, jax.tree.leaves(arrays)))
     if there != saved:
-        raise OSError(
-            errno.EIO, f"{len(there)} of {len(saved)} arrays are found again; the same call may write them all"
-        )
+        raise OSError(errno.EIO, f"{len(there)} of {len(saved)} arrays are found again; try once more")
 
 
 @contextmanager
