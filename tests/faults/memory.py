@@ -19,7 +19,6 @@ import os
 import random
 import re
 import resource
-import signal
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,7 @@ from typing import Any, NamedTuple
 import tyro
 
 import jaxhash
-from tests.faults.trials import OPERATIONS, SECONDS, WENT_WRONG, Outcome, compiled_once, outcome_of, record, runs
+from tests.faults.trials import OPERATIONS, SECONDS, WENT_WRONG, Outcome, compiled_once, death, outcome_of, record, runs
 
 WATCHED = tuple(f"{Path(jaxhash.__file__).parent / folder}{os.sep}" for folder in ("storage", "hashing", "sweeps"))
 """Where allocations fail by themselves."""
@@ -206,10 +205,9 @@ def _outcome_of_fit(folder: Path, room: int) -> Outcome:
         process.kill()
         process.wait()
     assert not runs(process.pid), "left a process behind"
-    status = {0: "done", 1: "refused"}.get(process.returncode, "died" if process.returncode < 0 else "wrong")
-    if status == "died":
-        return Outcome(status, [signal.Signals(-process.returncode).name])
-    return Outcome(status, said if status != "done" else [])
+    if process.returncode not in (0, 1):
+        return death(process.returncode)
+    return Outcome("refused", said) if process.returncode else Outcome("done", [])
 
 
 def main(config: Config) -> None:

@@ -213,8 +213,7 @@ def outcome_of(work: Callable[[Path], Any], folder: Path, *traced: str) -> Outco
             tracer.send_signal(signal.SIGKILL if died else signal.SIGINT)
             tracer.wait(SECONDS)
         if died:
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            return Outcome("died", [signal.Signals(-status).name if status < 0 else f"exit status {status}"])
+            return death(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         ours.send(b"on")
         report = b"".join(iter(lambda: ours.recv(65536), b""))
         os.waitpid(child, 0)
@@ -228,6 +227,11 @@ def outcome_of(work: Callable[[Path], Any], folder: Path, *traced: str) -> Outco
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+
+
+def death(status: int) -> Outcome:
+    """A process that a library ended: by a signal, or as glibc without memory for a thread, by exit status 127."""
+    return Outcome("died", [signal.Signals(-status).name if status < 0 else f"exit status {status}"])
 
 
 def runs(group: int) -> bool:
