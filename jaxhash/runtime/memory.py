@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 import jax
 
-_TOLD = (
+_OF_JAX = "RESOURCE_EXHAUSTED"
+_OF_OTHERS = (
     "failed to map segment from shared object",
     "annot allocate memory",
     "can't start new thread",
@@ -27,14 +28,22 @@ def explained(mend: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ImportError, RuntimeError) as error:
-        if any(text in str(error) for text in _TOLD):
-            raise OutOfMemory(f"out of memory on this machine: {str(error).splitlines()[0]}. {mend}") from error
-        if not isinstance(error, jax.errors.JaxRuntimeError) or "RESOURCE_EXHAUSTED" not in str(error):
+    except OutOfMemory:
+        raise
+    except Exception as error:
+        want = next((met for met in (error, error.__cause__) if _is_want(met)), None)
+        if want is None:
             raise
-        wanted = str(error).splitlines()[0].partition("RESOURCE_EXHAUSTED: ")[2]
-        device = jax.devices()[0]
-        raise OutOfMemory(f"out of memory on {device.device_kind} ({device.platform}): {wanted} {mend}") from error
-    except MemoryError as error:
-        wanted = f": {error}" if str(error) else ""  # Python's own says nothing
+        said = str(want).partition("\n")[0]
+        if isinstance(want, jax.errors.JaxRuntimeError):
+            device, wanted = jax.devices()[0], said.partition(f"{_OF_JAX}: ")[2]
+            raise OutOfMemory(f"out of memory on {device.device_kind} ({device.platform}): {wanted} {mend}") from error
+        wanted = f": {said}" if said else ""  # Python's own says nothing
         raise OutOfMemory(f"out of memory on this machine{wanted}. {mend}") from error
+
+
+def _is_want(error: BaseException | None) -> bool:
+    if isinstance(error, jax.errors.JaxRuntimeError):
+        return _OF_JAX in str(error)
+    of_others = isinstance(error, ImportError | RuntimeError) and any(text in str(error) for text in _OF_OTHERS)
+    return of_others or isinstance(error, MemoryError)

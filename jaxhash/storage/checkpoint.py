@@ -10,10 +10,11 @@ import re
 import shutil
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from orbax.checkpoint import v1 as ocp
@@ -31,6 +32,9 @@ _DRAFT = re.compile(r"\..+\.[0-9a-f]{32}")
 # Orbax counts its steps and keeps its event loops for the whole process: a save fails now and then while another thread
 # of the process saves or loads.
 _one_call_of_orbax_at_a_time = threading.Lock()
+
+
+T = TypeVar("T")
 
 
 class CheckpointError(ValueError):
@@ -54,8 +58,7 @@ def save(path: Path, arrays: Any, description: dict[str, Any]) -> None:
         raise OSError(errno.ENOSPC, reason, str(path.parent))
     draft = _draft_of(path)
     try:
-        with _one_error("arrays cannot be written"):
-            _save_arrays(draft / "arrays", arrays)
+        _by_orbax("arrays cannot be written", lambda: _save_arrays(draft / "arrays", arrays))
         files = {str(f.relative_to(draft)): checked_read.sha256(f) for f in sorted(draft.rglob("*")) if f.is_file()}
         meta = {"format": FORMAT, "files": files, "arrays": _shapes(arrays), "description": description}
         (draft / "meta.json").write_text(json.dumps({**meta, "sha256": _digest(meta)}, indent=1))
@@ -96,8 +99,7 @@ def restore(path: Path, like: Any) -> Any:
         )
     here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here), like)
-    with _one_error(f"{path}: arrays cannot be read"):
-        return ocp.load(str((path / "arrays").absolute()), abstract)
+    return _by_orbax(f"{path}: arrays cannot be read", lambda: ocp.load(str((path / "arrays").absolute()), abstract))
 
 
 def write_text(path: Path, text: str) -> None:
@@ -174,19 +176,27 @@ def _save_arrays(path: Path, arrays: Any) -> None:
         raise OSError(errno.EIO, f"{len(there)} of {len(saved)} arrays are found again; try once more")
 
 
-@contextmanager
-def _one_error(what: str) -> Iterator[None]:
-    """Orbax at work: what it meets is raised as one OSError; a want of memory as it is, for the caller to explain."""
+def _by_orbax(what: str, work: Callable[[], T]) -> T:
+    """What Orbax does; whatever it meets is raised as one OSError, with what it was as its cause.
+
+    It works in a daemon thread, for the threads that it starts are of the same kind: after a save that failed, one of
+    them waits many minutes for what does not come, and would keep the process from ending.
+    """
+    done: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            with _one_call_of_orbax_at_a_time, _silent():
+                done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
     try:
-        with _one_call_of_orbax_at_a_time, _silent():
-            yield
-    except MemoryError:
-        raise
+        return done.result()
     except Exception as error:
         # What the system refuses inside TensorStore arrives as ValueError or RuntimeError, its reason in the text.
         # (Its timeouts go by the wall clock: one set forward during a save ends it so.)
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" in str(error):
-            raise
         told = isinstance(error, OSError) and error.strerror
         line = (str(error).splitlines() or [type(error).__name__])[0]
         reason = told or line.split(": ")[-1].partition(" [")[0].strip()

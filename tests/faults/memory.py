@@ -40,6 +40,7 @@ WATCHED = tuple(f"{Path(jaxhash.__file__).parent / folder}{os.sep}" for folder i
 COMMANDS = {"fit", "sweep"}
 """Operations that a person runs: what they say names the want of memory."""
 WANT = re.compile("out of memory|Cannot allocate memory|cannot be (written|read): ")
+PROGRESS = re.compile(r"\d+ s: ")
 FIT = """
 import resource, sys
 from jaxhash import cli
@@ -198,7 +199,7 @@ def _outcome_of_fit(folder: Path, room: int) -> Outcome:
         start_new_session=True,
     )
     try:
-        said = process.communicate(timeout=SECONDS)[1].splitlines()
+        lines = process.communicate(timeout=SECONDS)[1].splitlines()
     except subprocess.TimeoutExpired:
         raise AssertionError(f"hangs for {SECONDS} s") from None
     finally:
@@ -207,7 +208,9 @@ def _outcome_of_fit(folder: Path, room: int) -> Outcome:
     assert not runs(process.pid), "left a process behind"
     if process.returncode not in (0, 1):
         return death(process.returncode)
-    return Outcome("refused", said) if process.returncode else Outcome("done", [])
+    if process.returncode == 0:
+        return Outcome("done", [])
+    return Outcome("refused", [line for line in lines if not PROGRESS.match(line)])
 
 
 def main(config: Config) -> None:

@@ -4,6 +4,7 @@ After a fault: what was reported as saved loads and is right, what was there bef
 works once there is no fault any more, and the error is one line.
 """
 
+import concurrent.futures.thread
 import contextlib
 import faulthandler
 import functools
@@ -16,6 +17,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -229,6 +231,15 @@ def outcome_of(work: Callable[[Path], Any], folder: Path, *traced: str) -> Outco
             os.waitpid(child, 0)
 
 
+def waited_for() -> list[threading.Thread]:
+    """Threads for which Python would wait at the end of the process, and that do not end by themselves."""
+    pools = concurrent.futures.thread._threads_queues  # their threads are told to end
+    found = [t for t in threading.enumerate() if not t.daemon and t is not threading.main_thread() and t not in pools]
+    for thread in found:
+        thread.join(2)
+    return [thread for thread in found if thread.is_alive()]
+
+
 def death(status: int) -> Outcome:
     """A process that a library ended: by a signal, or as glibc without memory for a thread, by exit status 127."""
     return Outcome("died", [signal.Signals(-status).name if status < 0 else f"exit status {status}"])
@@ -284,6 +295,8 @@ def _in_child(work: Callable[[Path], Any], folder: Path, harness: socket.socket)
         outcome = Outcome("refused", (str(error) or type(error).__name__).splitlines())
     except BaseException:
         outcome = Outcome("wrong", traceback.format_exc().splitlines()[-40:])
+    if left := waited_for():
+        outcome = Outcome("wrong", [f"keep the process from ending: {left}", *outcome.said])
     harness.send(b"done")
     harness.recv(16)
     harness.sendall(json.dumps(outcome).encode())

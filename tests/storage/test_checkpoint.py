@@ -1,5 +1,6 @@
 import errno
 import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
+from jax.errors import JaxRuntimeError
 
+from jaxhash.runtime.memory import OutOfMemory, explained
 from jaxhash.storage import checkpoint
 from jaxhash.storage.checkpoint import CheckpointError
 
@@ -69,16 +72,36 @@ def test_arrays_that_orbax_leaves_out_are_missed(saved, monkeypatch):
     assert [p.name for p in saved.parent.iterdir()] == ["x"]
 
 
-@pytest.mark.parametrize("met", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")])
-def test_a_want_of_memory_is_left_to_be_explained(saved, monkeypatch, met):
+def test_a_thread_that_waits_for_a_failed_save_does_not_keep_the_process(saved, monkeypatch):
+    """Orbax leaves one now and then."""
+    over, left = threading.Event(), threading.Thread
+
+    def fail(*_):
+        nonlocal left
+        left = threading.Thread(target=over.wait)
+        left.start()
+        raise ValueError("no")
+
+    monkeypatch.setattr(checkpoint.ocp, "save", fail)
+    with pytest.raises(OSError, match=r"no$"):
+        checkpoint.save(saved.with_name("y"), STATE, {})
+    assert left.daemon
+    over.set()
+    left.join()
+
+
+@pytest.mark.parametrize(
+    "met", [MemoryError(), RuntimeError("can't start new thread"), JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")]
+)
+def test_a_want_of_memory_can_be_explained(saved, monkeypatch, met):
     def meet(*_):
         raise met
 
     monkeypatch.setattr(checkpoint.ocp, "load", meet)
     monkeypatch.setattr(checkpoint.ocp, "save", meet)
-    with pytest.raises(type(met)):
+    with pytest.raises(OutOfMemory, match=r"Buy memory$"), explained("Buy memory"):
         checkpoint.restore(saved, jax.eval_shape(lambda: STATE))
-    with pytest.raises(type(met)):
+    with pytest.raises(OutOfMemory, match=r"Buy memory$"), explained("Buy memory"):
         checkpoint.save(saved.with_name("y"), STATE, {})
     assert [p.name for p in saved.parent.iterdir()] == ["x"]
 
