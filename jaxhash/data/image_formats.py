@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int32, UInt8
 
+from jaxhash.data import mat5
 from jaxhash.data.download import DataError
 
 CIFAR_SHAPE = (3, 32, 32)
@@ -115,36 +116,32 @@ def parse_svhn(content: bytes, path: Path) -> tuple[UInt8[np.ndarray, "n 3072"],
     """Pictures uint8 [n, 3072] (height, width, channel) and labels int32 [n] of a .mat file of SVHN's cropped digits.
 
     Format: http://ufldl.stanford.edu/housenumbers (format 2): a MATLAB 5 file with X, uint8 [32, 32, 3, n], and y,
-    [n, 1], digits 1 ... 9 and 10 for the digit 0, which is 0 here. The headers are looked at before any array is read.
+    [n, 1], digits 1 ... 9 and 10 for the digit 0, which is 0 here.
 
     Raises:
         DataError: if it is not exactly such a file.
     """
-    from scipy.io import loadmat, whosmat  # here, because few need it and its import takes a while
-
     mend = "get the file again from http://ufldl.stanford.edu/housenumbers (cropped digits)"
     try:
-        declared = {name: (shape, kind) for name, shape, kind in whosmat(io.BytesIO(content))}
-        shape, kind = declared["X"]
-        n = shape[-1]
-        if (
-            kind != "uint8"
-            or shape != (32, 32, 3, n)
-            or declared["y"][0] != (n, 1)
-            or not 1 <= n <= _MOST_BYTES_PER_PACKED_BYTE * len(content) // CIFAR_FEATURES
-        ):
-            found = ", ".join(f"{name}: {kind} {shape}" for name, (shape, kind) in sorted(declared.items()))
-            raise DataError(f"{path}: holds {found}, not X: uint8 (32, 32, 3, n) and y: (n, 1) with n >= 1; {mend}")
-        arrays = loadmat(io.BytesIO(content), variable_names=["X", "y"])
-    except DataError:
-        raise
-    except Exception as error:  # a damaged file can fail in any way
+        arrays = mat5.read(content)
+        x, y = arrays["X"], arrays["y"]
+    except (ValueError, KeyError) as error:
         raise DataError(f"{path}: not a whole .mat file of digits ({type(error).__name__}: {error}); {mend}") from error
-    labels = arrays["y"][:, 0]
-    if not np.isin(labels, np.arange(1, 11)).all():
-        raise DataError(f"{path}: holds labels {labels.min()} ... {labels.max()} where 1 ... 10 are expected; {mend}")
-    pictures = np.ascontiguousarray(arrays["X"].transpose(3, 0, 1, 2)).reshape(n, CIFAR_FEATURES)
-    return pictures, (labels % 10).astype(np.int32)
+    n = x.shape[-1] if x.shape else 0
+    if (
+        (x.kind, x.values.dtype, x.shape, y.shape) != ("uint8", np.uint8, (32, 32, 3, n), (n, 1))
+        or (len(x.values), len(y.values)) != (n * CIFAR_FEATURES, n)
+        or not n
+    ):
+        found = ", ".join(f"{name}: {array.kind} {array.shape}" for name, array in sorted(arrays.items()))
+        raise DataError(f"{path}: holds {found}, not X: uint8 (32, 32, 3, n) and y: (n, 1) with n >= 1; {mend}")
+    if not np.isin(y.values, np.arange(1, 11)).all():
+        raise DataError(
+            f"{path}: holds labels {y.values.min()} ... {y.values.max()} where 1 ... 10 are expected; {mend}"
+        )
+    # The first axis is the fastest: read the other way round, pictures come first.
+    pictures = np.ascontiguousarray(x.values.reshape(n, 3, 32, 32).transpose(0, 3, 2, 1)).reshape(n, CIFAR_FEATURES)
+    return pictures, (y.values % 10).astype(np.int32)
 
 
 class _Unpickler(pickle.Unpickler):
