@@ -40,6 +40,9 @@ from jaxhash.training.population import Block, Variables, init_block, split
 
 CONFIG, TASKS, PARTIAL, RESULTS, TABLE = "config.json", "tasks", "partial", "results.nc", "results.csv"
 
+_MOST = 2**31 - 1
+"""Of anything that a configuration counts."""
+
 
 class RunError(ValueError):
     """A run folder that cannot be used for what was asked."""
@@ -139,6 +142,7 @@ def tasks_of(description: dict[str, Any]) -> list[Task]:
     """
     try:
         config = description["config"]
+        _check_types(description, config)
         model = ModelConfig(**config["model"])
         tasks = [
             Task(
@@ -148,19 +152,42 @@ def tasks_of(description: dict[str, Any]) -> list[Task]:
             )
             for task in description["tasks"]
         ]
-        sizes = config["sample_sizes"] or [None]
-        grid = list(itertools.product(range(config["repeats"]), sizes, config["widths"]))
         cut = [
             (repeat, size, width)
             for task in tasks
             for repeat, size in zip(task.repeats, task.examples or (None,) * len(task.repeats), strict=True)
             for width in task.block.widths
         ]
-        if Counter(grid) != Counter(cut):
+        sizes, widths = config["sample_sizes"] or [None], config["widths"]
+        # Counted first: a grid may claim to be endless.
+        if config["repeats"] * len(sizes) * len(widths) != len(cut) or Counter(cut) != Counter(
+            itertools.product(range(config["repeats"]), sizes, widths)
+        ):
             raise ValueError("the tasks are not the grid's")
+        for width in widths:
+            model.units(width)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{CONFIG}: does not describe a sweep ({error!r}); restore it from a copy") from None
     return tasks
+
+
+def _check_types(description: dict[str, Any], config: dict[str, Any]) -> None:
+    """Whether what is read of a description has the types that it was written with.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: if not.
+    """
+    tasks = description["tasks"]
+    lists = [config["widths"], config["sample_sizes"], config["snapshots"]]
+    lists += [task[name] for task in tasks for name in ("widths", "repeats")] + [t.get("examples", []) for t in tasks]
+    if not all(isinstance(numbers, list) for numbers in lists):
+        raise TypeError("a list of numbers is none")
+    counts = [description["features"], description["classes"], config["repeats"], config["train"]["epochs"]]
+    counts += [*itertools.chain(*lists), config["model"]["depth"]]
+    if wrong := [count for count in counts if type(count) is not int or not 0 <= count <= _MOST]:
+        raise ValueError(f"{wrong[0]!r:.40} is no number of something")
+    if type(config["model"]["batch_norm"]) is not bool or type(config["model"]["dropout"]) not in (int, float):
+        raise TypeError("the model is none")
 
 
 def identity(out: Path, task: Task, epoch: int | None) -> dict[str, Any]:

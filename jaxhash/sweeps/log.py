@@ -11,6 +11,7 @@ Events are
 """
 
 import math
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,11 @@ from jaxhash.storage.event_log import LOG, EventLog, finite
 from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.task import Callback, Interrupted, Progress
+
+_COUNTS = ("processes", "steps_per_epoch", "epoch", "active", "model_steps")
+_NUMBERS = ("loss_mean", "loss_min", "loss_max", "model_steps_per_second")
+_MOST = 2**63 - 1
+_TASK = re.compile(r"[\w-]+")
 
 
 @contextmanager
@@ -75,10 +81,12 @@ def opened(
 def events(out: Path, process: int = 0) -> list[dict[str, Any]]:
     """What the log of a process says so far, in the order of writing; nothing if there is none.
 
+    A line in which a field is not as it was written is left out, like one that was torn.
+
     Raises:
         OSError: if it is there and cannot be read.
     """
-    return event_log.read(_path(out, process))
+    return [event for event in event_log.read(_path(out, process)) if _is_sound(event)]
 
 
 def logs(out: Path) -> dict[int, list[dict[str, Any]]]:
@@ -106,6 +114,16 @@ def since_start(out: Path) -> list[list[dict[str, Any]]]:
 def models_of(task: Task) -> int:
     """How many models a task trains."""
     return len(task.repeats) * len(task.block.widths)
+
+
+def _is_sound(event: dict[str, Any]) -> bool:
+    if not all(type(event.get(name, 0)) is int and 0 <= event.get(name, 0) <= _MOST for name in _COUNTS):
+        return False
+    numbers = [event[name] for name in _NUMBERS if event.get(name) is not None]
+    if not all(isinstance(number, int | float) and abs(number) <= _MOST for number in numbers):
+        return False
+    # A task is a folder's name, and leads nowhere else.
+    return isinstance(task := event.get("task", "-"), str) and _TASK.fullmatch(task) is not None
 
 
 def _path(out: Path, process: int) -> Path:

@@ -25,7 +25,7 @@ def collect(out: Path) -> xr.Dataset:
         CheckpointError: if a task is missing or damaged.
     """
     description = runs.read_description(out)
-    config = description["config"]
+    config, tasks = description["config"], runs.tasks_of(description)
     sizes, snapshots = sorted(config["sample_sizes"]), sorted(config["snapshots"])
     axes = {
         "repeat": (list(range(config["repeats"])), "number of the repeat"),
@@ -34,9 +34,22 @@ def collect(out: Path) -> xr.Dataset:
         "epoch": (snapshots, "epochs of training"),
     }
     axes = {name: axis for name, axis in axes.items() if axis[0]}
-    attributes = METRICS | (RANDOM if config["random_inputs"] else {}) | description.get("properties", {}) | STATE
+    try:
+        properties = description.get("properties", {})
+        if not isinstance(properties, dict) or not axes.keys().isdisjoint(properties):
+            raise ValueError(f"properties {properties!r:.40}")
+        attributes = METRICS | (RANDOM if config["random_inputs"] else {}) | properties | STATE
+        noted = {
+            "config": json.dumps(config),
+            "data": description["data"],
+            "versions": json.dumps(description["versions"]),
+            "device": description["device"],
+            "seed": config["seed"],
+        }
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{out / runs.CONFIG}: damaged ({error!r}); restore it from a copy") from None
     table = {name: np.full([len(values) for values, _ in axes.values()], np.nan) for name in attributes}
-    for task in runs.tasks_of(description):
+    for task in tasks:
         for epoch in snapshots or (None,):
             path = task.folder(out, epoch)
             try:
@@ -46,27 +59,18 @@ def collect(out: Path) -> xr.Dataset:
                         table[name][at] = entry[name]
             except CheckpointError:
                 raise
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
                 raise CheckpointError(
                     f"{path}: does not have the metrics of its models ({error!r}); delete this folder and run the "
                     "same command again"
                 ) from None
-    try:
-        versions = json.dumps(description["versions"])
-        noted = {"data": description["data"], "versions": versions, "device": description["device"]}
-    except KeyError as error:
-        raise CheckpointError(f"{out / runs.CONFIG}: damaged ({error} is missing); restore it from a copy") from None
     return xr.Dataset(
         {name: (tuple(axes), table[name], {"long_name": meaning}) for name, meaning in attributes.items()},
         coords={
             name: (name, np.array(values, np.int32), {} if name == "repeat" else {"long_name": meaning})
             for name, (values, meaning) in axes.items()
         },
-        attrs={
-            "config": json.dumps(config),
-            **noted,
-            "seed": config["seed"],
-        },
+        attrs=noted,
     )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from jaxhash.storage import event_log, locks, saves
-from jaxhash.storage.checkpoint import CheckpointError
 from jaxhash.storage.locks import Holder
 from jaxhash.sweeps import folder as runs
 from jaxhash.sweeps import log
@@ -59,12 +58,8 @@ def status(out: Path) -> Status:
     # The lock first: what ends while the rest is read is then said to run, and not to be killed.
     holder = locks.holder(out)
     logs = log.since_start(out)
-    config = description["config"]
-    try:
-        tasks = runs.tasks_of(description)
-        epochs, snapshots = int(config["train"]["epochs"]), sorted(config["snapshots"]) or [None]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{out / runs.CONFIG}: does not describe a sweep ({error!r})") from None
+    config, tasks = description["config"], runs.tasks_of(description)
+    epochs, snapshots = config["train"]["epochs"], sorted(config["snapshots"]) or [None]
     models = sum(map(log.models_of, tasks))
     saved = {task: [epoch for epoch in snapshots if task.folder(out, epoch).is_dir()] for task in tasks}
     reached = {task: _reached(out, task, saved[task], epochs, logs) for task in tasks}
@@ -79,7 +74,7 @@ def status(out: Path) -> Status:
         left = (models * epochs - trained) * this[0].get("steps_per_epoch", 0) / speed
     end = this[-1]["event"] if this and this[-1]["event"] in ("done", "stopped", "failed") else None
     return Status(
-        dataset=str(config["dataset"]),
+        dataset=str(config.get("dataset")),
         models=models,
         measurings=models * len(snapshots),
         measured=sum(log.models_of(task) * len(found) for task, found in saved.items()),

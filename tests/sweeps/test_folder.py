@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -8,8 +9,9 @@ import pytest
 import jaxhash
 from jaxhash.storage import checkpoint
 from jaxhash.storage.checkpoint import CheckpointError
-from jaxhash.sweeps import folder
+from jaxhash.sweeps import folder, status
 from jaxhash.sweeps.folder import RunError, opened
+from jaxhash.sweeps.results import collect
 
 MINE = {"config": {"seed": 1, "model": {"depth": 1}}, "data": "d", "features": 4, "classes": 2, "tasks": []}
 
@@ -125,3 +127,59 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
         pass
     assert sorted(p.name for p in (tmp_path / folder.TASKS).iterdir()) == [".mine.txt", "whole"]
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "config.json", "tasks"]
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("config", "model", "batch_norm"), {}),
+        (("config", "model", "depth"), 1.5),
+        (("config", "model", "depth"), 4),
+        (("config", "model", "dropout"), None),
+        (("config", "repeats"), 2**31 - 1),  # a grid that would take hours to count
+        (("config", "repeats"), 10**30),
+        (("config", "repeats"), True),
+        (("config", "widths"), "3"),
+        (("config", "sample_sizes"), {}),
+        (("config", "snapshots"), ["../x"]),
+        (("config", "train", "epochs"), "8"),
+        (("config",), []),
+        (("features",), 0.5),
+        (("tasks",), [{"widths": [3], "repeats": None}]),
+    ],
+)
+def test_a_configuration_whose_parts_are_something_else_is_one_error(trained, tmp_path, where, value):
+    """Found by the fuzzer, most of them."""
+    made = json.loads((trained.out / "config.json").read_text())
+    *above, name = where
+    part = made
+    for key in above:
+        part = part[key]
+    part[name] = value
+    (tmp_path / "config.json").write_text(json.dumps(made))
+    for read in (status.status, collect, lambda out: jaxhash.load(out, width=3, repeat=0)):
+        with pytest.raises(CheckpointError, match=r"config\.json: does not describe a sweep"):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["random_inputs", "seed", "versions", "properties"])
+def test_results_of_a_configuration_that_lacks_something_are_one_error(trained, tmp_path, name):
+    made = json.loads((trained.out / "config.json").read_text())
+    if name == "properties":
+        made["properties"] = {"width": "a name that is taken"}
+    else:
+        del (made["config"] if name in made["config"] else made)[name]
+    (tmp_path / "config.json").write_text(json.dumps(made))
+    with pytest.raises(CheckpointError, match=rf"config\.json: damaged .*{name}"):
+        collect(tmp_path)
+
+
+def test_numbers_of_a_task_that_no_float_holds_are_one_error(trained, tmp_path):
+    out = shutil.copytree(trained.out, tmp_path / "x")
+    (meta,) = (path for path in out.glob("tasks/*/meta.json") if "repeats-0-0" in str(path))
+    said = json.loads(meta.read_text())
+    said["description"]["models"][0]["train_loss"] = 10**400
+    del said["sha256"]
+    meta.write_text(json.dumps(said | {"sha256": checkpoint._digest(said)}))
+    with pytest.raises(CheckpointError, match="does not have the metrics of its models"):
+        collect(out)

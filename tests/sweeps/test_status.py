@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import shutil
@@ -130,6 +131,33 @@ def test_folders_that_are_no_runs_get_one_line(tmp_path, capsys, monkeypatch):
         said = capsys.readouterr().err
         assert message in said
         assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"epoch": "3"},
+        {"epoch": None},
+        {"loss_mean": "low"},
+        {"loss_mean": [1]},
+        {"model_steps_per_second": "50"},
+        {"model_steps_per_second": 10**400},
+        {"model_steps": 10**30},
+        {"task": {}},
+        {"task": "../../elsewhere"},
+    ],
+)
+def test_lines_with_something_else_in_a_field_are_left_out(half, tmp_path, capsys, field):
+    """Found by the fuzzer."""
+    before = status.status(half)
+    last = json.loads((half / run_log.LOG).read_text().splitlines()[-2])
+    with (half / run_log.LOG).open("a") as log:
+        log.write("\n" + json.dumps(last | {"epoch": 7, "loss_mean": 9.0} | field) + "\n")
+    assert status.status(half) == before
+    assert rows(half, capsys)["loss"].startswith("1.2500 nats")
+    if importlib.util.find_spec("tensorboardX"):
+        assert cli.run(cli.StatusOf(half, tmp_path / "a" / "b" / "board")) == cli.OK
+        assert not (tmp_path / "a" / "elsewhere").exists()
 
 
 def scalars(folder):
