@@ -1,79 +1,95 @@
-"""A process that feeds made-up files to one reader until time is up.
+"""A process that feeds made-up files to one reader of `fuzz_readers.py`.
 
-    python fuzz_harness.py TARGET SECONDS SEED FOLDER
+    python -m tests.faults.fuzz_harness READER INPUTS SECONDS SEED FOLDER
 
-Atheris (libFuzzer) makes them up, guided by which lines of the readers they reach. Whatever a file says, the answer is
-a value or the one documented error: anything else, a file that takes over 20 seconds, or over 3 GB of memory, ends the
-process with a traceback and another status than 0, and the file stands in FOLDER.
+Atheris (libFuzzer) makes them up, guided by which lines of jaxhash they reach, until there were so many or the time is
+up (0: no limit). Whatever a file says, the answer is a value or the one documented error: anything else, a file that
+takes over 20 seconds, or half a GB of memory, ends the process with a traceback and another status than 0, and the file
+stands in FOLDER, which has to be empty.
 """
 
-import contextlib
-import hashlib
-import io
 import json
+import random
 import resource
-import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import atheris
 
-with atheris.instrument_imports(include=["jaxhash.data.image_formats", "jaxhash.hashing.keys.lines"]):
-    from jaxhash.data.image_formats import parse_cifar_pickle, parse_idx
-    from jaxhash.hashing.keys.words import read_keys
-from jaxhash.data.download import DataError
-from jaxhash.hashing.perfect.hasher import load_hasher
-from jaxhash.storage.checkpoint import CheckpointError
+from tests.faults.fuzz_readers import READERS
+
+MOST_BYTES = 2**29
+"""Beyond what the process has taken by then."""
+MOST_SECONDS = 20
+# What a field may be in a file of somebody who means harm, or none at all.
+VALUES = (
+    None,
+    True,
+    0,
+    1,
+    -1,
+    2,
+    0.5,
+    1e308,
+    float("nan"),
+    2**31,
+    2**63,
+    10**30,
+    "",
+    "0",
+    "a",
+    "\ud800",
+    [],
+    [0],
+    {},
+    {"a": 0},
+)
 
 
-def idx(content: bytes, _: Path) -> None:
-    with contextlib.suppress(DataError):
-        assert parse_idx(content, Path("images"), 3).size <= 1032 * len(content)
+def changed(text: bytes, most: int, seed: int) -> bytes:
+    """An input in which a value was replaced or left out where it is JSON; else some of its bytes differ."""
+    draw = random.Random(seed)
+    kind, lines = text[:1], text[1:].splitlines(keepends=True)
+    if lines and draw.random() < 0.5:
+        at = draw.randrange(len(lines))
+        try:
+            whole = json.loads(lines[at])
+        except (ValueError, RecursionError):
+            return atheris.Mutate(text, most)
+        lines[at] = json.dumps(_replaced(whole, draw)).encode() + b"\n"
+        made = kind + b"".join(lines)
+        return made if len(made) <= most else text
+    return atheris.Mutate(text, most)
 
 
-def cifar(content: bytes, _: Path) -> None:
-    with contextlib.suppress(DataError):
-        pixels, labels = parse_cifar_pickle(content, Path("batch"))
-        assert pixels.shape == (len(labels), 3072)
+def _replaced(value: Any, draw: random.Random) -> Any:
+    """The same with one value in it, however deep, replaced or left out."""
+    if isinstance(value, dict | list) and value and draw.random() < 0.9:
+        at = draw.choice(list(value)) if isinstance(value, dict) else draw.randrange(len(value))
+        if draw.random() < 0.1:
+            del value[at]
+        else:
+            value[at] = _replaced(value[at], draw)
+        return value
+    return draw.choice(VALUES)
 
-
-def keys(content: bytes, _: Path) -> None:
-    with contextlib.suppress(DataError):
-        found = read_keys(io.BytesIO(content), drop_duplicates=True)
-        assert len(set(found)) == len(found)
-
-
-def hasher(content: bytes, folder: Path) -> None:
-    """The first byte chooses a file of a saved hasher, the rest stands in it; digests fit, as a forger's would."""
-    forged = folder / "forged"
-    shutil.rmtree(forged, ignore_errors=True)
-    shutil.copytree(folder / "hasher", forged)
-    meta = json.loads((forged / "meta.json").read_text())
-    names = sorted(meta["files"])
-    which = content[0] % (len(names) + 1) if content else 0
-    if which < len(names):
-        (forged / names[which]).write_bytes(content[1:])
-        meta["files"][names[which]] = hashlib.sha256(content[1:]).hexdigest()
-    else:
-        with contextlib.suppress(ValueError, RecursionError):
-            meta["description"] = json.loads(content[1:])
-    del meta["sha256"]
-    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
-    (forged / "meta.json").write_text(json.dumps({**meta, "sha256": digest}))
-    with contextlib.suppress(CheckpointError):
-        load_hasher(forged)
-
-
-MOST_BYTES = 3 * 2**30
-TARGETS = {target.__name__: target for target in (idx, cifar, keys, hasher)}
 
 if __name__ == "__main__":
-    name, seconds, seed, folder = sys.argv[1:]
+    name, inputs, seconds, seed, folder = sys.argv[1:]
+    for part in ("corpus", "files"):
+        Path(folder, part).mkdir()
+    with atheris.instrument_imports(include=["jaxhash"]):
+        reader = READERS[name](Path(folder, "files"))
+    for kind, content in enumerate(reader.seeds):
+        Path(folder, "corpus", str(kind)).write_bytes(bytes([kind]) + content)
     # Not by libFuzzer: it counts what the process that started this one has taken, too.
-    resource.setrlimit(resource.RLIMIT_DATA, (MOST_BYTES, MOST_BYTES))
-    options = [f"-max_total_time={seconds}", f"-seed={int(seed) + 1}", "-timeout=20", "-rss_limit_mb=0"]
+    data = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize() + MOST_BYTES
+    resource.setrlimit(resource.RLIMIT_DATA, (data, data))
+    options = [f"-runs={inputs}", f"-max_total_time={seconds}", f"-seed={int(seed) + 1}", f"-timeout={MOST_SECONDS}"]
     atheris.Setup(
-        [sys.argv[0], *options, f"-artifact_prefix={folder}/", f"{folder}/corpus"],
-        lambda content: TARGETS[name](content, Path(folder)),
+        [sys.argv[0], *options, "-rss_limit_mb=0", "-keep_seed=1", f"-artifact_prefix={folder}/", f"{folder}/corpus"],
+        lambda content: reader.read(content[0] % len(reader.seeds), content[1:]) if content else None,
+        **({"custom_mutator": changed} if reader.text else {}),
     )
     atheris.Fuzz()
