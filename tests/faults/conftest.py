@@ -3,7 +3,6 @@
 import itertools
 import json
 import os
-import struct
 import subprocess
 import sys
 import time
@@ -34,14 +33,6 @@ SEEDS = seeds(os.environ.get("FAULT_SEEDS", "1"))
 `FAULT_SEEDS=100-119 pytest tests/faults` takes others; the name of a test that fails ends with its seed, `[107]`, and
 `FAULT_SEEDS=107-107` repeats it.
 """
-
-CIFAR_BATCH = (
-    b"\x80\x02}(U\x06labels]K\x01aU\x04data"
-    b"cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\x00\x85U\x01b\x87Rq\t(K\x01K\x01M\x00\x0c\x86"
-    b"cnumpy\ndtype\nq\nU\x02u1K\x00K\x01\x87Rq\x0b(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
-    b"T" + struct.pack("<i", 3072) + bytes(3072) + b"tbu."
-)
-"""A python batch of one black picture, as Python 2 wrote them."""
 
 # As a person's command would, with two changes: it saves after every epoch, and what takes long to compile (K-Means,
 # k-NN, logistic regression) gives way to one number of the codes, which differs with every bit of them.

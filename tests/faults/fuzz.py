@@ -92,20 +92,20 @@ class Fuzzing:
 
     def wait(self) -> dict[str, Any]:
         """Its row, once it has ended."""
-        assert self.process.stdout is not None
         last, seconds, began = deque[str](maxlen=200), None, time.monotonic()
         wrong: str | None = None
-        for line in self.process.stdout:
-            if last and _EXCEPTION in last[-1]:
-                wrong = line.strip()
-            last.append(line)
-            if told := _TOLD.match(line):
-                self.inputs, self.features = int(told[1]), int(told[2])
-            elif done := _DONE.match(line):
-                self.inputs, seconds = int(done[1]), int(done[2])
-            elif (crash := _CRASH.match(line)) and wrong is None:
-                wrong = crash[1].strip()
-        status = self.process.wait()
+        with self.process as process:
+            for line in process.stdout or ():
+                if last and _EXCEPTION in last[-1]:
+                    wrong = line.strip()
+                last.append(line)
+                if told := _TOLD.match(line):
+                    self.inputs, self.features = int(told[1]), int(told[2])
+                elif done := _DONE.match(line):
+                    self.inputs, seconds = int(done[1]), int(done[2])
+                elif (crash := _CRASH.match(line)) and wrong is None:
+                    wrong = crash[1].strip()
+        status = self.process.returncode
         if status or seconds is None:
             (self.folder / "log").write_text("".join(last))
             wrong = wrong or f"ended with status {status}"

@@ -20,6 +20,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+CIFAR_BATCH = (
+    b"\x80\x02}(U\x06labels]K\x01aU\x04data"
+    b"cnumpy.core.multiarray\n_reconstruct\nq\x07cnumpy\nndarray\nq\x08K\x00\x85U\x01b\x87Rq\t(K\x01K\x01M\x00\x0c\x86"
+    b"cnumpy\ndtype\nq\nU\x02u1K\x00K\x01\x87Rq\x0b(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
+    b"T" + struct.pack("<i", 3072) + bytes(3072) + b"tbu."
+)
+"""A python batch of one black picture, as Python 2 wrote them."""
+
 
 class Reader(NamedTuple):
     """What is fuzzed. The first byte of an input chooses its kind, the rest is a file of that kind."""
@@ -52,7 +60,6 @@ def cifar_python(_: Path) -> Reader:
     """CIFAR-10's pickles."""
     from jaxhash.data.download import DataError
     from jaxhash.data.image_formats import parse_cifar_pickle
-    from tests.faults.conftest import CIFAR_BATCH
 
     def read(_: int, content: bytes) -> None:
         with contextlib.suppress(DataError):
