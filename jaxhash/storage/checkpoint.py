@@ -142,6 +142,8 @@ def _read_meta(path: Path) -> dict[str, Any]:
                 raise TypeError(f"{name} is {part!r}")
         if not all(isinstance(text, str) for text in (*files.values(), *arrays.values())):
             raise TypeError("files and arrays are not described by text")
+        if outside := [name for name in files if Path(name).is_absolute() or ".." in Path(name).parts]:
+            raise ValueError(f"{outside[0]} is not in the folder")  # it may be a file of the system's without an end
     except FileNotFoundError:
         # Nobody is told to delete a folder that is none of ours.
         mend = mend if (path / "arrays").is_dir() else "give the folder of one"

@@ -1,4 +1,7 @@
 import errno
+
+
+import hashlib
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -147,6 +150,19 @@ def test_a_changed_number_in_the_description_is_noticed(saved):
     meta["description"]["loss"] = 0.2
     (saved / "meta.json").write_text(json.dumps(meta))
     with pytest.raises(CheckpointError, match=r"meta\.json: damaged"):
+        checkpoint.describe(saved)
+
+
+@pytest.mark.parametrize("name", ["../outside", "{folder}/outside"])
+def test_files_out_of_the_folder_are_not_read(saved, name):
+    """They may be without an end, like some of the system's; their digests fit here."""
+    (saved.parent / "outside").write_bytes(b"")
+    meta = json.loads((saved / "meta.json").read_text())
+    del meta["sha256"]
+    meta["files"][name.format(folder=saved.parent)] = hashlib.sha256(b"").hexdigest()
+    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+    (saved / "meta.json").write_text(json.dumps(meta | {"sha256": digest}))
+    with pytest.raises(CheckpointError, match="outside is not in the folder"):
         checkpoint.describe(saved)
 
 

@@ -141,6 +141,9 @@ def save(
 def load(path: str | Path) -> Exported:
     """The function in a file, once it was found undamaged and to give the same bins as where it was written.
 
+    The function is a program, and is run on a few keys: load those of people you trust. It cannot read or write files,
+    and may run for as long as it likes.
+
     Raises:
         ExportError: if it is missing, damaged, of another format, not one of ours, or gives other bins here.
     """
