@@ -22,12 +22,6 @@ CIFAR_SHAPE = (3, 32, 32)
 """Channel, height, width: the order in which CIFAR files store a picture; SVHN's pictures are as large."""
 CIFAR_FEATURES = math.prod(CIFAR_SHAPE)
 
-# The names that a python batch asks for.
-_PICKLED = {
-    "numpy.core.multiarray._reconstruct": np.empty(0).__reduce__()[0],
-    "numpy.ndarray": np.ndarray,
-    "numpy.dtype": np.dtype,
-}
 # Deflate cannot pack more than 1,032 bytes into one (zlib's technical notes): a larger claim is false.
 _MOST_BYTES_PER_PACKED_BYTE = 1032
 
@@ -86,7 +80,7 @@ def parse_cifar_pickle(content: bytes, path: Path) -> tuple[UInt8[np.ndarray, "n
     mend = "get the file again from https://www.cs.toronto.edu/~kriz/cifar.html"
     try:
         batch = _Unpickler(io.BytesIO(content), encoding="bytes").load()
-        pixels, labels = np.asarray(batch[b"data"]), np.asarray(batch[b"labels"])
+        pixels, labels = batch[b"data"].pixels, np.asarray(batch[b"labels"])
     except Exception as error:  # a damaged pickle can fail in any way
         raise DataError(f"{path}: not a CIFAR-10 python batch ({type(error).__name__}: {error}); {mend}") from error
     if pixels.dtype != np.uint8 or labels.dtype.kind != "i" or pixels.shape != (*labels.shape, CIFAR_FEATURES):
@@ -144,8 +138,37 @@ def parse_svhn(content: bytes, path: Path) -> tuple[UInt8[np.ndarray, "n 3072"],
     return pictures, (y.values % 10).astype(np.int32)
 
 
+class _Pixels:
+    """What stands for a NumPy array in a pickle. NumPy's own would take over flags that leave its memory."""
+
+    def __init__(self, *_: Any) -> None:
+        self.pixels = np.zeros(0)
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, by_columns, data = state
+        if not isinstance(dtype, _Dtype) or dtype.name != b"u1" or min(shape) < 0:
+            raise pickle.UnpicklingError("its pixels are no bytes")
+        self.pixels = np.frombuffer(data, np.uint8).reshape(shape, order="F" if by_columns else "C")
+
+
+class _Dtype:
+    def __init__(self, name: bytes, *_: Any) -> None:
+        self.name = name
+
+    def __setstate__(self, _: Any) -> None:
+        """Byte order and the like, of which single bytes have none."""
+
+
+class _Ndarray:
+    """A name that is given and not used."""
+
+
+# The names that a python batch asks for.
+_PICKLED = {"numpy.core.multiarray._reconstruct": _Pixels, "numpy.ndarray": _Ndarray, "numpy.dtype": _Dtype}
+
+
 class _Unpickler(pickle.Unpickler):
-    """Makes bytes, numbers, lists, dicts and NumPy arrays of numbers, and calls no function that a file names."""
+    """Makes bytes, numbers, lists, dicts and the pixels of an array, and calls no function that a file names."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (known := _PICKLED.get(f"{module}.{name}")) is None:

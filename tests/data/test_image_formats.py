@@ -14,6 +14,7 @@ from scipy.io import savemat
 from jaxhash.data import mat5
 from jaxhash.data.download import DataError
 from jaxhash.data.image_formats import parse_cifar_binary, parse_cifar_pickle, parse_idx, parse_svhn
+from tests.faults.fuzz_readers import CIFAR_BATCH
 
 HERE = Path("somewhere/file")
 
@@ -159,6 +160,16 @@ PIXELS = bytes(2 * 3072)
 def test_cifar_pickle_refuses_what_is_not_a_whole_batch(content):
     with pytest.raises(DataError, match=f"^{HERE}: .*; get the file again from https://www.cs.toronto.edu"):
         parse_cifar_pickle(content, HERE)
+
+
+def test_cifar_pickle_gives_numpy_no_flags_of_the_file():
+    """Found by the fuzzer: NumPy takes the flags of a pickled dtype as they are, and then leaves its memory."""
+    assert CIFAR_BATCH.count(b"K\x00tb\x89") == 1
+    pixels, labels = parse_cifar_pickle(CIFAR_BATCH.replace(b"K\x00tb\x89", b"K\x3dtb\x89"), HERE)
+    assert pixels.shape == (1, 3072)
+    assert labels.tolist() == [1]
+    assert not pixels.any()
+    assert not pixels.dtype.hasobject
 
 
 @pytest.mark.parametrize("change", [-3073, -1, 1])
