@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import jaxhash
 from jaxhash.codes import Code, distinct, drop_constant, groups, hamming, kmeans, pack, redundancy, unpack, varying
-from jaxhash.codes.code import bit_range
+from jaxhash.codes.code import Layer, bit_range
 from jaxhash.codes.distinct import fingerprint, num_distinct
 from jaxhash.models.mlp import ModelConfig, build
 
@@ -152,6 +152,20 @@ def test_constant_bits_are_those_that_no_example_of_either_set_changes():
     mask = varying(Code(words, 50), Code.of(test))
     np.testing.assert_array_equal(unpack(mask, 50).nonzero()[0], varies)
     np.testing.assert_array_equal(drop_constant(Code(words, 50), mask).unpack(), train[:, varies])
+
+
+def test_layers_keep_their_place_where_constant_bits_go():
+    bits = np.array([[1, 0, 1, 0, 1, 1], [1, 1, 0, 0, 0, 1]], bool)
+    layers = (Layer("a", 0, 2, (1, 2)), Layer("b", 2, 2, (2, 1)), Layer("c", 4, 1, (1, 1)), Layer("d", 5, 1, (1,)))
+    code = Code.of(bits).replace(layers=layers)
+    kept = drop_constant(code, varying(code))
+    np.testing.assert_array_equal(kept.unpack(), bits[:, [1, 2, 4]])
+    assert [(layer.name, layer.start, layer.size, layer.shape) for layer in kept.layers] == [
+        ("a", 0, 1, (1,)),
+        ("b", 1, 1, (1,)),
+        ("c", 2, 1, (1, 1)),
+        ("d", 3, 0, (0,)),
+    ]
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3, 3)])

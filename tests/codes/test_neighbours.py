@@ -28,6 +28,27 @@ def test_neighbours_are_those_of_a_full_stable_sort(n, m, bits, k):
     np.testing.assert_array_equal(distances, np.take_along_axis(expected, order, 1))
 
 
+@pytest.mark.parametrize(("num_words", "differing"), [(33, 32), (70, 40), (70, 69)])
+def test_long_codes_in_one_program_as_accelerators_search_them(num_words, differing):
+    """One word tells the codes apart, wherever it stands, and most blocks of codes are not looked into."""
+    words = np.zeros((2000, num_words), np.uint32)
+    words[:, differing] = np.random.default_rng(num_words).integers(0, 2**32, 2000, dtype=np.uint32)
+    distances, indices = nearest_words(jnp.asarray(words), jnp.asarray(words[:20]), k=2)
+    expected = np.bitwise_count(words[:20, None] ^ words[None]).sum(-1, dtype=int)
+    order = np.argsort(expected, axis=1, kind="stable")[:, :2]
+    np.testing.assert_array_equal(indices, order)
+    np.testing.assert_array_equal(distances, np.take_along_axis(expected, order, 1))
+
+
+def test_of_the_first_codes_alone_the_others_have_no_vote():
+    train, query = Code.of(np.array([[0, 1], [1, 1], [0, 0], [0, 0]], bool)), Code.of(np.array([[0, 0]], bool))
+    labels = jnp.array([1, 0, 2, 2], jnp.int32)
+    assert knn(train, labels, query, k=3, num_classes=3).tolist() == [2]
+    assert knn(train, labels, query, k=1, num_classes=3, count=2).tolist() == [1]
+    # Fewer codes than neighbours: what is beyond them votes for nobody.
+    assert knn(train, labels, query, k=3, num_classes=3, count=1).tolist() == [1]
+
+
 def test_votes_are_scikit_learns_wherever_nothing_is_tied(trained):
     x, y = trained.bits(40)[0], trained.data.y_train
     queries = trained.bits(40)[1]

@@ -174,6 +174,26 @@ def test_no_codes_have_no_groups_and_no_neighbours(codes):
     assert [found.shape for found in nearest(codes, none, k=2)] == [(0, 2), (0, 2)]
 
 
+def test_a_limit_on_passes_ends_with_the_votes_of_the_last(codes, bits):
+    told = []
+    found = questions.k_majority(
+        KEY, codes, 6, sample=256, restarts=1, max_passes=1, callback=lambda passes, cost: told.append((passes, cost))
+    )
+    centres = np.unpackbits(found.centres.view(np.uint8), axis=1, bitorder="little")[:, :BITS].astype(bool)
+    assert found.cost == (bits[:, None] != centres).sum(-1).min(1).sum()
+    assert (found.passes, told) == (1, [(1, found.cost)])
+
+
+@pytest.mark.parametrize("codes", ["file"], indirect=True)
+def test_the_first_codes_of_a_file_alone_have_to_be_read(codes, labels):
+    for question in (
+        lambda: questions.kmeans(KEY, codes, 2, count=100),
+        lambda: questions.knn(codes, labels, code_of(codes.rows(slice(5))), k=1, num_classes=4, count=100),
+    ):
+        with pytest.raises(ValueError, match=r"count=100 needs codes in memory; give codes.read\(\)"):
+            question()
+
+
 def test_clusters_that_cannot_be_are_refused(codes):
     for cluster, most in ((questions.kmeans, "max_iterations"), (questions.k_majority, "max_passes")):
         with pytest.raises(ValueError, match="k=51 clusters of 700 codes, sample=50"):
