@@ -1,6 +1,4 @@
 import errno
-
-
 import hashlib
 import json
 import threading
