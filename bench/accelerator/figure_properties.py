@@ -1,70 +1,42 @@
-"""The codes of all models of the study's MNIST figure, 23 widths x 10 repeats, measured by one program."""
+"""The codes of all models of the study's MNIST figure, 23 widths x 10 repeats, measured by one program a task."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
-from bench import harness
+from bench import figure_properties, harness
 from bench.accelerator.inputs import mnist
 from bench.accelerator.part import Setting, figure
-from jaxhash.runtime.devices import places
-from jaxhash.sweeps.engine import plan
-from jaxhash.sweeps.folder import Task
-from jaxhash.sweeps.grid import SweepConfig
-from jaxhash.sweeps.inputs import OnDevice, orders, prepare, put_on_device, repeat_keys, task_labels
-from jaxhash.sweeps.presets import STUDIES
-from jaxhash.sweeps.programs import Programs, evaluate, measured, programs_of
-from jaxhash.training.mlp import TrainConfig, TrainState
+from jaxhash.sweeps.programs import evaluate
 
 
-class Trained(NamedTuple):
-    """The models of the figure (of a CPU, those of its first task), and what trains them for one more epoch."""
-
-    config: SweepConfig
-    task: Task
-    data: OnDevice
-    programs: Programs
-    source: str
-    epoch: Callable[[], TrainState]
-    """The models after one more."""
-
-
-def in_training(setting: Setting) -> Trained:
-    """The models before their first epoch."""
+def in_training(setting: Setting) -> tuple[list[figure_properties.Trained], str]:
+    """The tasks of the figure before their first epoch, and of what data."""
     data, source = mnist(setting)
-    widths, repeats = ((3, 20), 2) if setting.quick else (STUDIES["mnist"].widths, 10)
-    arrays = data.x_train, data.y_train, data.x_test, data.y_test
-    config = SweepConfig(dataset=arrays, widths=widths, repeats=repeats, train=TrainConfig(epochs=1))
-    there = put_on_device(config, prepare(config), places("none")[0])
-    task = plan(config, there.host.features, there.host.num_classes, there.place)[0]
-    programs, keys = programs_of(task.block, config.train), repeat_keys(config, task)
-    state, spread_keys, y, order = there.place.spread(
-        (programs.init(keys), keys, task_labels(config, there.host, task), orders(config, task, keys, 0, len(there.x)))
-    )
-
-    def epoch() -> TrainState:
-        nonlocal state
-        state, _ = programs.epoch(state, spread_keys, order, there.x, y)
-        return jax.block_until_ready(state)
-
-    return Trained(config, task, there, programs, source, epoch)
+    widths, repeats = ((3, 20), 2) if setting.quick else (figure_properties.WIDTHS, 10)
+    return figure_properties.in_training(data, widths, repeats), source
 
 
 def run(setting: Setting) -> dict[str, Any]:
-    """Seconds for the properties of all models after an epoch."""
-    quick = setting.quick
-    config, task, there, programs, source, epoch = in_training(setting)
-    models = len(task.repeats) * len(task.block.widths)
+    """Seconds for the codes and the properties of all models after an epoch."""
+    tasks, source = in_training(setting)
+    models = sum(len(one.task.repeats) * len(one.task.block.widths) for one in tasks)
     harness.say(f"{models} models of {source}: an epoch")
-    state, labels = epoch(), task_labels(config, there.host, task)
-    found = evaluate(task, programs, state, there, labels)
+    states = [one.epoch() for one in tasks]
+
+    def codes() -> list[Any]:
+        found = [
+            evaluate(of.task, of.programs, state, of.data, of.labels) for of, state in zip(tasks, states, strict=True)
+        ]
+        return jax.block_until_ready(found)
+
+    found = codes()
     works: dict[str, harness.Timed] = {
-        "codes": lambda: jax.block_until_ready(evaluate(task, programs, state, there, labels).train),
-        "properties": lambda: measured(config, task, found, there, {}),
+        "codes": codes,
+        "properties": lambda: list(map(figure_properties.properties, tasks, found)),
     }
     first, _ = harness.interleaved(works, 1, keep=False)
-    seconds, _ = harness.interleaved(works, 1 if quick else 3, keep=False)
+    seconds, _ = harness.interleaved(works, 1 if setting.quick else 3, keep=False)
     middle = harness.medians(seconds)
     return {
         "figures": [
@@ -75,7 +47,7 @@ def run(setting: Setting) -> dict[str, Any]:
         ],
         "data": source,
         "models": models,
-        "examples": [len(there.x), len(there.test_x)],
+        "tasks": len(tasks),
         "first_seconds": first,
         "seconds_of_rounds": seconds,
         "spread": harness.spreads(seconds),

@@ -57,7 +57,7 @@ def _process(setting: Setting, flag: str) -> dict[str, Any]:
 
 
 def _epochs(quick: bool) -> dict[str, Any]:
-    epoch = in_training(Setting(quick=quick)).epoch
+    epoch = in_training(Setting(quick=quick))[0][0].epoch
     epoch()
     took, state = harness.timed(epoch)
     found = hashlib.blake2b(digest_size=16)

@@ -1,0 +1,149 @@
+"""Encoding properties of all models of a figure: how long do those of 23 widths x 10 repeats take on all cores?
+
+The models of the study's MNIST figure are trained for an epoch; then their codes are measured as a sweep does it, by one
+program a task, and model by model with `jaxhash.measure`, turn by turn. A worker a core takes tasks, the costliest first.
+
+    python -m bench.figure_properties            # about 15 minutes on 2 cores
+    python -m bench.figure_properties --quick    # one repeat, once: two minutes
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import tyro
+
+from bench import harness
+from bench.data import mnist
+from jaxhash.codes import PROPERTIES, Code, measure
+from jaxhash.data import Dataset
+from jaxhash.runtime.devices import one_thread_a_worker, places, worker_count
+from jaxhash.runtime.streams import Stream, stream_key
+from jaxhash.sweeps.engine import plan
+from jaxhash.sweeps.folder import Task
+from jaxhash.sweeps.grid import SweepConfig
+from jaxhash.sweeps.inputs import OnDevice, orders, prepare, put_on_device, repeat_keys, task_labels
+from jaxhash.sweeps.presets import STUDIES
+from jaxhash.sweeps.programs import Evaluated, Programs, evaluate, measured, programs_of
+from jaxhash.training.mlp import TrainConfig, TrainState
+
+WIDTHS = STUDIES["mnist"].widths
+
+
+@dataclass(frozen=True)
+class Config(harness.Options):
+    """Measure the properties of all models of a figure; --quick: of one repeat, once."""
+
+    data_dir: str | None = None
+    """Where mnist/ is looked up (default: JAXHASH_DATA_DIR); without it, random pixels of the same shape serve."""
+
+
+class Trained(NamedTuple):
+    """The models of a task, and what trains them for one more epoch."""
+
+    config: SweepConfig
+    task: Task
+    data: OnDevice
+    programs: Programs
+    labels: np.ndarray
+    epoch: Callable[[], TrainState]
+    """The models after one more."""
+
+
+def main(config: Config) -> None:
+    """Run the benchmark and print it."""
+    one_thread_a_worker()
+    data, source = mnist(config.data_dir)
+    repeats, rounds = (1, 1) if config.quick else (10, 3)
+    harness.say(f"{len(WIDTHS)} widths x {repeats} of {source}: an epoch")
+    tasks = in_training(data, WIDTHS, repeats)
+    with ThreadPoolExecutor(worker_count()) as pool:
+        found = list(pool.map(looked_at, tasks))
+        works: dict[str, harness.Timed] = {
+            "one program a task": lambda: list(pool.map(properties, tasks, found)),
+            "model by model": lambda: list(pool.map(_one_by_one, tasks, found)),
+        }
+        first, _ = harness.interleaved(works, 1)
+        seconds, answers = harness.interleaved(works, rounds)
+    models = len(WIDTHS) * repeats
+    same = harness.checked(
+        [one for task in answers["one program a task"] for one in task]
+        == [one for task in answers["model by model"] for one in task],
+        f"all properties of the {models} models are the same both ways",
+    )
+    middle = harness.medians(seconds)
+    compiling = {name: took - middle[name] for name, (took,) in first.items()}
+    harness.show(
+        f"Properties of {models} models, {len(data.x_train):,} + {len(data.x_test):,} codes each ({source})",
+        ("", "seconds", "a model", "compiling"),
+        [
+            (name, f"{took:.1f} s", f"{1e3 * took / models:.0f} ms", f"{compiling[name]:.1f} s")
+            for name, took in middle.items()
+        ],
+        same,
+    )
+    result = {"models": models, "median_seconds": middle, "compile_seconds": compiling, "data": source}
+    result |= {"agreement": [same], "spread": harness.spreads(seconds), "seconds": seconds}
+    harness.finish("figure_properties", config, result)
+
+
+def in_training(data: Dataset, widths: tuple[int, ...], repeats: int) -> list[Trained]:
+    """The tasks of a figure before their first epoch; on an accelerator there is one."""
+    arrays = data.x_train, data.y_train, data.x_test, data.y_test
+    config = SweepConfig(dataset=arrays, widths=widths, repeats=repeats, train=TrainConfig(epochs=1))
+    there = put_on_device(config, prepare(config), places("none")[0])
+    return [
+        _in_training(config, task, there)
+        for task in plan(config, there.host.features, there.host.num_classes, there.place)
+    ]
+
+
+def _in_training(config: SweepConfig, task: Task, there: OnDevice) -> Trained:
+    programs, keys = programs_of(task.block, config.train), repeat_keys(config, task)
+    labels, order = task_labels(config, there.host, task), orders(config, task, keys, 0, len(there.x))
+    state, spread_keys, y, order = there.place.spread((programs.init(keys), keys, labels, order))
+
+    def epoch() -> TrainState:
+        nonlocal state
+        state, _ = programs.epoch(state, spread_keys, order, there.x, y)
+        return jax.block_until_ready(state)
+
+    return Trained(config, task, there, programs, labels, epoch)
+
+
+def looked_at(of: Trained) -> Evaluated:
+    """The codes of the models of a task after one more epoch."""
+    return jax.block_until_ready(evaluate(of.task, of.programs, of.epoch(), of.data, of.labels))
+
+
+def properties(of: Trained, found: Evaluated) -> list[dict[str, float]]:
+    """Every property of every model of a task, in one program."""
+    models = measured(of.config, of.task, found, of.data, {})
+    return [{name: model[name] for name in PROPERTIES} for model in models]
+
+
+def _one_by_one(of: Trained, found: Evaluated) -> list[dict[str, float]]:
+    numbers = []
+    for i, (m, width) in product(range(len(of.task.repeats)), enumerate(of.task.block.widths)):
+        words = -(-width // 32)
+        code = partial(Code, num_bits=width)
+        numbers.append(
+            measure(
+                code(found.train.words[i, m, :, :words]),
+                of.labels[i],
+                code(found.test.words[i, m, :, :words]),
+                of.data.host.y_test,
+                key=stream_key(of.config.repeat_key(of.task.repeats[i]), Stream.MEASURE, width),
+                num_classes=of.data.host.num_classes,
+            )
+        )
+    return numbers
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
