@@ -1,7 +1,7 @@
 """Encoding properties of all models of a figure: how long do those of 23 widths x 10 repeats take on all cores?
 
-The models of the study's MNIST figure are trained for an epoch; then their codes are measured as a sweep does it, by one
-program a task, and model by model with `jaxhash.measure`, turn by turn. A worker a core takes tasks, the costliest first.
+The models of the study's MNIST figure are trained for an epoch. Then their codes are measured as a sweep does it, by
+one program a task, and model by model with `jaxhash.measure`, turn by turn. A worker a core takes tasks.
 
     python -m bench.figure_properties            # about 15 minutes on 2 cores
     python -m bench.figure_properties --quick    # one repeat, once: two minutes
