@@ -48,10 +48,11 @@ def test_each_command_is_measured_and_its_function_asked(monkeypatch, capsys):
         ("network", 1_000, [2.0, 2.0]),
         ("sharded", 10_000, [2.0, 2.0]),
         ("seeds", 10_000, [2.0, 2.0]),
+        ("network", 10_000, [2.0]),
         ("sharded", 12_000, [2.0, 2.0]),
         ("seeds", 12_000, [2.0, 2.0]),
     ]
-    assert len(asked) == 10
+    assert len(asked) == 11
 
 
 @pytest.mark.parametrize("bins", [[0, 0, 2], [1, 2, 3], [0, 1]])
