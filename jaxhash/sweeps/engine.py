@@ -180,7 +180,7 @@ def plan(config: SweepConfig, features: int, classes: int, place: Place | None =
     """
     devices = (places("none")[0] if place is None else place).devices
     memory = None
-    if devices[0].platform != "cpu":
+    if devices[0].platform != "cpu":  # pragma: no cover (accelerators)
         memory = (devices[0].memory_stats() or {}).get("bytes_limit", 8 * 2**30)
     return cut(config, features, classes, memory, len(devices))
 

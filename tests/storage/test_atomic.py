@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 
 import jax.numpy as jnp
 import numpy as np
@@ -87,3 +88,22 @@ def test_a_file_system_that_does_not_sync_folders(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", files_only)
     save_text(tmp_path / "x")
     assert (tmp_path / "x").read_text() == "text"
+
+
+@pytest.mark.parametrize(("refused", "told"), [(errno.EIO, True), (errno.EINVAL, False)])
+def test_a_folder_that_cannot_be_synced_is_told_unless_its_file_system_syncs_none(tmp_path, monkeypatch, refused, told):
+    """Else a name that the power takes away would pass for saved."""
+    fsync = os.fsync
+
+    def of_files_only(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(refused, os.strerror(refused))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", of_files_only)
+    if told:
+        with pytest.raises(OSError, match=os.strerror(refused)):
+            checkpoint.write_text(tmp_path / "a", "one")
+    else:
+        checkpoint.write_text(tmp_path / "a", "one")
+        assert (tmp_path / "a").read_text() == "one"

@@ -3,6 +3,7 @@ import hashlib
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
@@ -185,6 +186,13 @@ def test_an_existing_checkpoint_is_not_overwritten(saved):
     with pytest.raises(OSError, match=r"not empty|exists"):
         checkpoint.save(saved, STATE, {"epoch": 4})
     assert checkpoint.describe(saved)["epoch"] == 3
+
+
+def test_a_full_disk_is_known_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: SimpleNamespace(free=5000))
+    with pytest.raises(OSError, match=r"No space left on device \(5,000 bytes are free, 131,\d\d\d are needed\)"):
+        checkpoint.save(tmp_path / "x", STATE, {})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_are_written_whole(tmp_path):

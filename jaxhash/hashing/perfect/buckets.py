@@ -73,7 +73,10 @@ def check(
         ValueError: if they cannot.
     """
     thresholds, sizes = np.asarray(thresholds), np.asarray(sizes)
-    if thresholds.dtype != np.uint32 or sizes.dtype != np.uint8 or not thresholds.shape == sizes.shape == (len(sizes),):
+    # The type checks of the tests come first.
+    if (
+        thresholds.dtype != np.uint32 or sizes.dtype != np.uint8 or not thresholds.shape == sizes.shape == (len(sizes),)
+    ):  # pragma: no cover
         raise ValueError(f"thresholds {thresholds.dtype}{thresholds.shape} and sizes {sizes.dtype}{sizes.shape}")
     if not len(sizes) or thresholds[0] != 0 or not (thresholds[1:] > thresholds[:-1]).all():
         raise ValueError("the thresholds of the buckets do not begin at 0 and ascend")

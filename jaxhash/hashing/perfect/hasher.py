@@ -231,7 +231,8 @@ def _check(hasher: Hasher) -> None:
         value = getattr(hasher, name)
         if type(value) is not int or not least <= value <= most:
             raise ValueError(f"{name}={value!r}")
-    if not isinstance(hasher.config, dict):
+    # The type checks of the tests come first.
+    if not isinstance(hasher.config, dict):  # pragma: no cover
         raise ValueError(f"config={hasher.config!r}")
     METHODS[hasher.method].check(hasher.policy, hasher.num_keys, max(hasher.num_keys, hasher.num_bins))
 

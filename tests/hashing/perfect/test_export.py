@@ -131,6 +131,16 @@ def test_other_formats_and_wrong_bins_are_refused(exported, tmp_path):
             export.load(rewritten(exported, tmp_path / name, **changes))
 
 
+def test_a_function_that_jax_cannot_read_is_one_error(exported, tmp_path):
+    meta = export._read(exported)[0] | {"sha256": hashlib.sha256(b"no function").hexdigest(), "jax": "9.9"}
+    with zipfile.ZipFile(tmp_path / "x", "w") as archive:
+        archive.writestr(META, json.dumps(meta))
+        archive.writestr(FUNCTION, b"no function")
+    with pytest.raises(ExportError, match=r"cannot read what 9\.9 wrote") as caught:
+        export.load(tmp_path / "x")
+    assert "\n" not in str(caught.value)
+
+
 def test_the_command_exports_and_applies(hasher, tmp_path, capsys):
     words = tmp_path / "words.txt"
     words.write_bytes(b"\n".join(KEYS))
