@@ -102,10 +102,26 @@ class Trained:
         return np.asarray(train), np.asarray(test)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+COVERED = (
+    "tests/codes",
+    "tests/experiments/test_sweep_figures.py",
+    "tests/faults",
+    "tests/hashing/perfect",
+    "tests/storage",
+    "tests/sweeps",
+)
+"""Tests that `--cov` follows. Those take a third longer: before Python 3.14 it slows down all of JAX's Python."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Files with slow tests first: several processes then end at about the same time."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
     items.sort(key=lambda item: -slow[item.path])
+    if config.pluginmanager.hasplugin("_cov"):
+        folders = [config.rootpath / folder for folder in COVERED]
+        for item in items:
+            if not any(item.path.is_relative_to(folder) for folder in folders):
+                item.add_marker("no_cover")
 
 
 @pytest.fixture(scope="session")
