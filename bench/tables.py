@@ -1,13 +1,15 @@
-"""Tables of README.md, bench/README.md and pages in docs, written from the files in bench/results and docs/data.
+"""Tables of README.md, bench/README.md and pages in docs/, written from the files in bench/results and docs/data.
 
 To be run after a benchmark was run with `--record cpu-epyc-2-cores`, after the `results.nc` of a figure of
-`experiments.hash_study` was copied into docs/data/hash-study, or after `tests.faults.system_calls` or
-`tests.faults.memory` was run with `--record` of its file in docs/data/faults:
+`experiments.hash_study` was copied into docs/data/hash-study or `fuzz.json` of `tests.faults.fuzz` into docs/data,
+after `tests.faults.system_calls` or `tests.faults.memory` was run with `--record` of its file in docs/data/faults, or
+after `tests.branch_coverage`:
 
     python -m bench.tables
 """
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -24,8 +26,8 @@ from jaxhash.hashing.study.table import expected_collisions
 MACHINE = "cpu-epyc-2-cores"
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", ROOT / "bench" / "README.md", ROOT / "docs" / "hash-study.md", ROOT / "docs" / "sweeps.md")
-STUDY = ROOT / "docs" / "data" / "hash-study"
-FAULTS = ROOT / "docs" / "data" / "faults"
+DATA = ROOT / "docs" / "data"
+STUDY, FAULTS = DATA / "hash-study", DATA / "faults"
 LAST = 10
 """Iterations at the end of a training whose mean is its result."""
 ERRORS = ("EIO", "ENOSPC", "EINTR")
@@ -280,6 +282,27 @@ def _of_learner(attributes: dict[str, Any], history: xr.Dataset) -> tuple[str, .
     )
 
 
+def coverage(_: str) -> str:
+    """A sentence on how much of the code the tests reach."""
+    found = json.loads((DATA / "coverage.json").read_text())["packages"]
+    branches, lines = (
+        sum(package[reached] for package in found.values()) / sum(package[all_] for package in found.values())
+        for reached, all_ in (("covered_branches", "num_branches"), ("covered_lines", "num_statements"))
+    )
+    names = [f"`{name.removeprefix('jaxhash/').replace('/', '.')}`" for name in found]
+    return (
+        f"The tests take {_rounded_down(branches)} of the branches of {', '.join(names[:-1])} and {names[-1]}, and "
+        f"reach {_rounded_down(lines)} of their lines.\n"
+    )
+
+
+def fuzz(_: str) -> str:
+    """How many made-up files each reader was given."""
+    rows = json.loads((DATA / "fuzz.json").read_text())["readers"]
+    cells = [(f"`{r['reader']}`", f"{r['inputs']:,}", f"{r['seconds']:,}", r["finding"] or "none") for r in rows]
+    return _table(("reader", "files", "seconds", "finding"), cells)
+
+
 _WRITERS = (
     summary,
     training,
@@ -293,6 +316,8 @@ _WRITERS = (
     compiling,
     hash_study,
     faults,
+    coverage,
+    fuzz,
 )
 TABLES: dict[str, Callable[[str], str]] = {table.__name__: table for table in _WRITERS}
 
@@ -316,6 +341,10 @@ def _beside(nanoseconds: float, times_as_fast: Sequence[float]) -> str:
 
 def _range(some: Collection[float]) -> str:
     return " to ".join(dict.fromkeys(f"{end(some):.1f}" for end in (min, max)))
+
+
+def _rounded_down(share: float) -> str:
+    return f"{math.floor(100 * share)}%"
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

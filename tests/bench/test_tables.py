@@ -9,6 +9,8 @@ import pytest
 
 from bench import tables
 from experiments import perfect_hash
+from tests.branch_coverage import COUNTS, by_package
+from tests.faults.fuzz_readers import READERS
 
 README = (tables.ROOT / "README.md").read_text()
 
@@ -64,3 +66,21 @@ def test_the_experiment_quotes_its_kept_file():
     assert f"10,000 words in {small['seconds']:.1f} s at {small['bits_per_key']:.1f} bits per key" in text
     assert f"1,000 words in {one['seconds']:.1f} s at {one['bits_per_key']:,.0f} (network)" in text
     assert f"the dictionary in {all_words['seconds']:.1f} s at {all_words['bits_per_key']:.1f}" in text
+
+
+def test_coverage_is_of_the_kept_counts_and_rounded_down(monkeypatch, tmp_path):
+    files = {
+        f"{name}.py": {"summary": dict(zip(COUNTS, counts, strict=True))}
+        for name, counts in {"a/x": (10, 9, 4, 4), "a/y": (10, 10, 4, 3), "b/c/z": (80, 80, 192, 192)}.items()
+    }
+    packages = by_package(files)
+    assert list(packages["a"].values()) == [20, 19, 8, 7]
+    monkeypatch.setattr(tables, "DATA", tmp_path)
+    (tmp_path / "coverage.json").write_text(json.dumps({"packages": packages}))
+    assert tables.coverage("") == "The tests take 99% of the branches of `a` and `b.c`, and reach 99% of their lines.\n"
+
+
+def test_the_readers_fuzzed_are_those_there_are():
+    rows = json.loads((tables.DATA / "fuzz.json").read_text())["readers"]
+    assert [row["reader"] for row in rows] == list(READERS)
+    assert all(row["finding"] is None for row in rows)
