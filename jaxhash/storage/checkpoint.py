@@ -193,8 +193,12 @@ def _by_orbax(what: str, work: Callable[[], T]) -> T:
         except BaseException as error:
             done.set_exception(error)
 
-    threading.Thread(target=run, daemon=True).start()
     try:
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join()
+        if not done.done():
+            raise MemoryError("a thread could not begin")
         return done.result()
     except Exception as error:
         # What the system refuses inside TensorStore arrives as ValueError or RuntimeError, its reason in the text.

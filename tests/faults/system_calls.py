@@ -117,10 +117,10 @@ def main(config: Config) -> None:
                 if failure is not None:
                     wrong.append(failure)
                     print(*failure, flush=True)
+                if config.record is not None:
+                    record(config.record, ends)
             counted = ", ".join(f"{call} {count}" for call, count in tried.items())
             print(f"{name}: {tried.total()} failures in {time.monotonic() - started:.0f} s ({counted})", flush=True)
-            if config.record is not None:
-                record(config.record, ends)
     print(f"{len(wrong)} of them went wrong")
     sys.exit(bool(wrong))
 

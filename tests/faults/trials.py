@@ -196,10 +196,14 @@ def outcome_of(work: Callable[[Path], Any], folder: Path, *traced: str) -> Outco
     child = os.fork()
     if child == 0:
         ours.close()
-        with stacks.open("w") as file:
-            faulthandler.dump_traceback_later(0.9 * SECONDS, file=file)
-            _in_child(work, folder, theirs)
+        try:
+            with stacks.open("w") as file:
+                faulthandler.dump_traceback_later(0.9 * SECONDS, file=file)
+                _in_child(work, folder, theirs)
+        finally:
+            os._exit(1)
     theirs.close()
+    ours.recv(16)
     log, tracer = folder.parent / f"{folder.name}.strace", None
     try:
         if traced:
@@ -209,7 +213,7 @@ def outcome_of(work: Callable[[Path], Any], folder: Path, *traced: str) -> Outco
         if not ready:
             assert LOST_THREAD.search(stacks.read_text()), f"hangs for {SECONDS} s: {stacks.read_text()}"
             return Outcome("waits", ["for a thread that had no memory to begin"])
-        died = not ours.recv(16)
+        died = not _received(ours)
         if tracer is not None:
             # It lets go of the process, which can then report; of one that has died it may wait for a thread for ever.
             tracer.send_signal(signal.SIGKILL if died else signal.SIGINT)
@@ -278,10 +282,19 @@ def record(path: Path, counts: "Counter[tuple[str, ...]]") -> None:
     path.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
+def _received(ours: socket.socket) -> bytes:
+    """What a child says; nothing from one that has died."""
+    try:
+        return ours.recv(16)
+    except ConnectionResetError:
+        return b""
+
+
 def _in_child(work: Callable[[Path], Any], folder: Path, harness: socket.socket) -> None:
     """Wait until told to go, work, say that it is done, wait until nothing fails any more, report."""
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # where libraries write when they end the process
+    harness.send(b"ready")
     harness.recv(16)
     said = io.StringIO()
     try:

@@ -74,6 +74,13 @@ def test_arrays_that_orbax_leaves_out_are_missed(saved, monkeypatch):
     assert [p.name for p in saved.parent.iterdir()] == ["x"]
 
 
+def test_a_thread_that_has_no_memory_to_begin_is_not_waited_for(saved, monkeypatch):
+    monkeypatch.setattr(threading.Thread, "run", lambda self: None)
+    with pytest.raises(OSError, match=r"^arrays cannot be written: a thread could not begin$") as met:
+        checkpoint.save(saved.with_name("y"), STATE, {})
+    assert isinstance(met.value.__cause__, MemoryError)
+
+
 def test_a_thread_that_waits_for_a_failed_save_does_not_keep_the_process(saved, monkeypatch):
     """Orbax leaves one now and then."""
     over, left = threading.Event(), threading.Thread
