@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jaxhash.plots import sweeps as plots
 from jaxhash.sweeps import presets
-from jaxhash.terminal.command import command, option
+from jaxhash.terminal.command import framed, option, parse
 from jaxhash.terminal.dry_run import show_dry_run
 from jaxhash.terminal.sweeps import KEPT, SweepOptions, figure_of_sweep
 
@@ -45,8 +45,12 @@ def main(
     arguments: list[str] | None = None, description: str | None = DESCRIPTION, prog: str | None = "jaxhash sweep"
 ) -> None:
     """The command; `description` and `prog` are what its help says and calls it."""
-    default = Config(presets.capacity(option(arguments, "dataset", "digits")))
-    command(default, description, body, arguments, kept=KEPT, prog=prog)
+
+    def work() -> None:
+        default = Config(presets.capacity(option(arguments, "dataset", "digits")))
+        body(parse(default, description, arguments, prog))
+
+    framed(work, KEPT)
 
 
 def body(config: Config) -> None:

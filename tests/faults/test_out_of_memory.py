@@ -10,7 +10,7 @@ from jaxhash.hashing.perfect import fitting
 from jaxhash.runtime.memory import OutOfMemory, explained
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps.grid import SweepConfig
-from jaxhash.terminal import command
+from jaxhash.terminal import capacity, command
 from jaxhash.training.mlp import TrainConfig
 from tests.commands import status_of
 from tests.faults.conftest import last_event
@@ -94,3 +94,15 @@ def test_other_errors_pass():
         _ = 1 // 0
     with pytest.raises(OutOfMemory, match=r"Buy memory"), explained("Buy memory"):
         on_device()
+
+
+def test_the_defaults_of_a_sweep(capfd, monkeypatch):
+    """They are looked up before the command line is read."""
+
+    def no_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr(capacity.presets, "capacity", no_memory)
+    with pytest.raises(SystemExit, match="1"):
+        capacity.main([])
+    assert capfd.readouterr().err.startswith("Error: out of memory on this machine. ")
