@@ -94,9 +94,9 @@ def test_a_thread_that_waits_for_a_failed_save_does_not_keep_the_process(saved, 
     monkeypatch.setattr(checkpoint.ocp, "save", fail)
     with pytest.raises(OSError, match=r"no$"):
         checkpoint.save(saved.with_name("y"), STATE, {})
-    assert left.daemon
     over.set()
     left.join()
+    assert left.daemon
 
 
 @pytest.mark.parametrize(
