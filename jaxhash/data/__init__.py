@@ -6,7 +6,7 @@ or arrays. Out: a `Dataset` of float32 examples [n, features] and int32 labels [
 dataset         Dataset, split, subsets, label noise, uniform inputs
 catalogue       load by name: the table of datasets
 download        files of public datasets, verified
-images, image_formats, tabular, text, npz     the readers; they import pandas and scikit-learn when they need them
+images, image_formats, mat5, tabular, text, npz     the readers; they import pandas and scikit-learn when needed
 """
 
 from jaxhash.data.catalogue import NAMES, load

@@ -55,7 +55,7 @@ def test_help_names_every_option_with_its_default(capfd):
     with pytest.raises(SystemExit) as stopped:
         model_capacity.main(["--help"])
     assert stopped.value.code == 0
-    text = capfd.readouterr().out
+    text = " ".join(capfd.readouterr().out.replace("│", " ").split())
     for option in ("--dataset", "--widths", "--repeats", "--seed", "--depth", "--epochs", "--batch-size", "--out"):
         assert option in text
     assert "(default: 64)" in text

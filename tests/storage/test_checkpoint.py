@@ -26,6 +26,9 @@ class State(NamedTuple):
 
 STATE = State(jnp.arange(12.0).reshape(3, 4), {"a": jnp.array([1, 2], jnp.int32), "b": jnp.array([True])}, None)
 
+# A thread that Orbax leaves after a save that failed may find its event loop closed, in whatever test that is.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture
 def saved(tmp_path):
