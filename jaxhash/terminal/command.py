@@ -88,7 +88,11 @@ def interruptible(
     """
 
     def say() -> None:
-        console.print(f"[bold]Stopping[/] after {step}; Ctrl-C again quits at once.")
+        said = f"after {step}; Ctrl-C again quits at once."
+        try:
+            console.print(f"[bold]Stopping[/] {said}")
+        except RuntimeError:  # the signal came while the same thread was writing, which Python's files refuse
+            os.write(sys.stderr.fileno(), f"\nStopping {said}\n".encode())
 
     with errors_in_one_line(console, out), signals.requests(say) as request:
         try:
