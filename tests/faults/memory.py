@@ -10,8 +10,8 @@ command  `jaxhash fit` as a process of its own, under such limits: what it says 
 
 After each: what was reported as saved loads and is right, what was there before is not lost, the same operation works
 once there is memory, nothing is left running, and the error is one line. Where address space ends, a library written
-in C++ may end the process (`died`), and Python may wait for a thread that had no memory to begin (`waits`). Linux; a
-trial is a fork of one process that has imported everything.
+in C++ may end the process (`died`), Python may wait for a thread that had no memory to begin, and a library for memory
+to be loaded with (`waits`). Linux; a trial is a fork of one process that has imported everything.
 """
 
 import json
