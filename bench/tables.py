@@ -246,7 +246,7 @@ def faults(_: str) -> str:
         found = {name: Counter(of_fault[fault]) for name, of_fault in memory.items() if fault in of_fault}
         rows.append(_ended(what, list(found), sum(found.values(), Counter()), ""))
     return _table(
-        ("what fails", "in", "trials", "goes on", "one line", "a library ends or halts it", "lost or wrong"), rows
+        ("what fails", "in", "trials", "goes on", "one line", "a library breaks off or waits", "lost or wrong"), rows
     )
 
 
