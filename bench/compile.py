@@ -23,7 +23,7 @@ from jaxhash.codes import pack
 from jaxhash.codes.distinct import num_distinct
 from jaxhash.codes.lloyd import CODES_AT_A_TIME, _lloyd, draws, seed, tiles_of
 from jaxhash.codes.logistic import _fit
-from jaxhash.codes.neighbours import knn_words
+from jaxhash.codes.nearest_words import knn_words
 from jaxhash.runtime.devices import SOON_COMPILED
 from jaxhash.sweeps.engine import plan
 from jaxhash.sweeps.grid import SweepConfig

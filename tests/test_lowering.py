@@ -20,7 +20,8 @@ from jaxhash.codes.hamming import hamming_words, turn
 from jaxhash.codes.kmeans import _add_up, _by_bits, _by_means, _hits, _table
 from jaxhash.codes.lloyd import _lloyd, draws, seed, tiles_of
 from jaxhash.codes.logistic import OneVsOne, _fit, predict
-from jaxhash.codes.neighbours import _nearer, knn_words
+from jaxhash.codes.nearest_words import knn_words
+from jaxhash.codes.neighbours import _nearer
 from jaxhash.codes.properties import PROPERTIES, RANDOM
 from jaxhash.hashing.keys.fingerprint import fingerprint
 from jaxhash.hashing.keys.tokens import tokenize

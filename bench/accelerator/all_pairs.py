@@ -27,7 +27,7 @@ from bench.codes import CLASSES, COPIES
 from bench.data import write_codes
 from jaxhash.codes import Code, nearest, unpack
 from jaxhash.codes.hamming import distances
-from jaxhash.codes.neighbours import in_one_program
+from jaxhash.codes.nearest_words import in_one_program
 
 NEIGHBOURS = 10
 GOAL = 10.0

@@ -6,7 +6,7 @@ clusters, classes, and all encoding properties at once (`measure`).
 code            `Code`: packing, layers, ranges of bits
 files           codes in files: `write` encodes examples batch by batch, `load` opens
 distinct        number of distinct codes, redundancy ratio, bits that vary
-hamming         Hamming distances; neighbours: the k nearest, k-NN classification
+hamming         Hamming distances; neighbours: the k nearest, k-NN classification (nearest_words: in memory)
 kmeans          K-Means clusters and their accuracy (lloyd: its iterations); logistic: logistic regression
 properties      the table of encoding properties, `measure`; batched: of many models, in one program
 """

@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, Key, UInt32
 
 from jaxhash.codes.code import WORD, Code
 from jaxhash.codes.kmeans import UNPACKED_BYTES
-from jaxhash.codes.neighbours import in_one_program
+from jaxhash.codes.nearest_words import in_one_program
 from jaxhash.codes.properties import PROPERTIES, SAMPLED_BITS, Assignment, CodedData, Property
 
 

@@ -6,7 +6,7 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
 from jaxhash.codes import Code, knn, nearest
-from jaxhash.codes.neighbours import nearest_words
+from jaxhash.codes.nearest_words import nearest_words
 
 
 @pytest.mark.parametrize(

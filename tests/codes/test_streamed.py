@@ -11,7 +11,18 @@ from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 
 from jaxhash import codes as questions
-from jaxhash.codes import Code, Layer, files, load, measure, nearest, nearest_of_other_class, neighbours, writing
+from jaxhash.codes import (
+    Code,
+    Layer,
+    files,
+    load,
+    measure,
+    nearest,
+    nearest_of_other_class,
+    nearest_words,
+    neighbours,
+    writing,
+)
 
 BITS, N, M = 75, 700, 150
 KEY = jax.random.key(0)
@@ -40,7 +51,7 @@ def labels():
 def small(monkeypatch):
     monkeypatch.setattr(files, "BYTES_AT_A_TIME", 4 * 3 * 300)  # 300 codes a chunk
     monkeypatch.setattr(neighbours, "ROWS_A_TILE", 96)
-    monkeypatch.setattr(neighbours, "WORDS_IN_ONE_PROGRAM", 0)
+    monkeypatch.setattr(nearest_words, "WORDS_IN_ONE_PROGRAM", 0)
     monkeypatch.setattr(sys.modules["jaxhash.codes.kmeans"], "_ROWS_A_TILE", 64)
     monkeypatch.setattr(sys.modules["jaxhash.codes.kmeans"], "UNPACKED_BYTES", 0)
 

@@ -15,7 +15,7 @@ import jaxhash
 from jaxhash.codes import cluster_accuracy
 from jaxhash.codes.lloyd import kmeans_words as kmeans
 from jaxhash.codes.logistic import fit, predict
-from jaxhash.codes.neighbours import knn_words
+from jaxhash.codes.nearest_words import knn_words
 from jaxhash.runtime.devices import places
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import inputs, programs
