@@ -21,6 +21,7 @@ import tyro
 from bench import harness
 from bench.data import mnist
 from jaxhash.codes import PROPERTIES, Code, measure
+from jaxhash.codes.code import WORD
 from jaxhash.data import Dataset
 from jaxhash.runtime.devices import one_thread_a_worker, places, worker_count
 from jaxhash.runtime.streams import Stream, stream_key
@@ -28,8 +29,9 @@ from jaxhash.sweeps.engine import plan
 from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.inputs import OnDevice, orders, prepare, put_on_device, repeat_keys, task_labels
+from jaxhash.sweeps.measuring import measured
 from jaxhash.sweeps.presets import STUDIES
-from jaxhash.sweeps.programs import Evaluated, Programs, evaluate, measured, programs_of
+from jaxhash.sweeps.programs import Evaluated, Programs, evaluate, programs_of
 from jaxhash.training.mlp import TrainConfig, TrainState
 
 WIDTHS = STUDIES["mnist"].widths
@@ -123,14 +125,14 @@ def looked_at(of: Trained) -> Evaluated:
 
 def properties(of: Trained, found: Evaluated) -> list[dict[str, float]]:
     """Every property of every model of a task, in one program."""
-    models = measured(of.config, of.task, found, of.data, {})
+    models = measured(of.config, found, {})
     return [{name: model[name] for name in PROPERTIES} for model in models]
 
 
 def _one_by_one(of: Trained, found: Evaluated) -> list[dict[str, float]]:
     numbers = []
     for i, (m, width) in product(range(len(of.task.repeats)), enumerate(of.task.block.widths)):
-        words = -(-width // 32)
+        words = -(-width // WORD)
         code = partial(Code, num_bits=width)
         numbers.append(
             measure(

@@ -25,6 +25,7 @@ from jaxhash.runtime.devices import Place, gather
 from jaxhash.sweeps import inputs, programs
 from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import SweepConfig
+from jaxhash.sweeps.measuring import measured
 from jaxhash.training.mlp import TrainConfig, TrainState
 from jaxhash.training.population import Block
 
@@ -208,7 +209,7 @@ def _moved(state: TrainState, relative: float, seed: int) -> TrainState:
 def _seen(epoch: int, grid: SweepConfig, task: Task, of_block: Any, state: Any, there: Any) -> Seen:
     y, repeats = inputs.task_labels(grid, there.host, task), len(task.repeats)
     looked = programs.evaluate(task, of_block, state, there, y)
-    models = programs.measured(grid, task, looked, there, {})
+    models = measured(grid, looked, {})
     found = [models[i * len(grid.widths) :][: len(grid.widths)] for i in range(repeats)]
     names = ("test_accuracy", "train_redundancy", "knn_accuracy", "test_kmeans_accuracy", "logistic_accuracy")
     return Seen(

@@ -14,7 +14,7 @@ from jaxhash.hashing.keys.tokens import tokenize
 from jaxhash.hashing.perfect.fitting import FitConfig, fit
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.runtime.devices import places
-from jaxhash.sweeps import SweepConfig, engine, inputs, programs
+from jaxhash.sweeps import SweepConfig, engine, inputs, measuring, programs
 from jaxhash.sweeps.programs import Programs
 from jaxhash.training.mlp import TrainConfig
 from jaxhash.training.population import Block
@@ -70,7 +70,7 @@ def test_the_profiler_tells_what_is_called(tmp_path):
 
 @pytest.mark.parametrize(("widths", "repeats"), [((3,), 1), ((3, 9, 20), 2)])
 def test_a_task_is_few_programs_however_many_models_it_has(tmp_path, monkeypatch, widths, repeats):
-    monkeypatch.setattr(programs, "PROPERTIES", stand_in.PROPERTIES)
+    monkeypatch.setattr(measuring, "PROPERTIES", stand_in.PROPERTIES)
     once = called(lambda: jnp.sin(jnp.ones(3)), tmp_path / "once")["sin"]
     config = SweepConfig(widths=widths, repeats=repeats, random_inputs=True, train=TrainConfig(epochs=1, patience=0))
     data = inputs.put_on_device(config, inputs.prepare(config), places("none")[0])
@@ -90,7 +90,7 @@ def test_a_task_is_few_programs_however_many_models_it_has(tmp_path, monkeypatch
     assert called(lambda: programs.evaluate(task, of_block, state, data, y), tmp_path / "evaluate") == {
         "evaluate": 3 * once
     }
-    measured = called(lambda: programs.measured(config, task, looked, data, {}), tmp_path / "measure")
+    measured = called(lambda: measuring.measured(config, looked, {}), tmp_path / "measure")
     assert measured == {"measure_task": once}
 
 

@@ -1,8 +1,8 @@
 """Exact nearest neighbours of packed codes in memory by Hamming distance, and k-NN by them, in one program.
 
-`lax.top_k` and `argsort` over n candidates are slow on a CPU. So the search has two steps, both exact: the minimum of each
-block of 64 training codes, then the k blocks with the smallest minima. The k nearest codes all lie in these blocks, since
-each of them is the minimum of its block or stands behind one in it.
+`lax.top_k` and `argsort` over n candidates are slow on a CPU. So the search has two steps, both exact: the minimum of
+each block of 64 training codes, then the k blocks with the smallest minima. The k nearest codes all lie in these
+blocks, since each of them is the minimum of its block or stands behind one in it.
 """
 
 from functools import partial

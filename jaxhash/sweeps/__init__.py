@@ -10,7 +10,8 @@ model, by its coordinates (`load`).
 A run that was interrupted continues with the same call.
 
 grid, presets           what a sweep is; the study's values for each dataset
-engine, task            `run`; one task: train, evaluate, measure, save (inputs, programs: its data, what is compiled)
+engine, task            `run`; one task: train, evaluate, measure, save
+inputs                  its data; programs: what trains and evaluates it, compiled; measuring: what measures its codes
 folder, results         the folder of a run, `load`; its results
 cost, dry_run           time left; what each program of a sweep does and needs, before it is run
 log, status, tensorboard            the event log; how a run stands

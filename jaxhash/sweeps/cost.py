@@ -10,13 +10,10 @@ import numpy as np
 
 from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.inputs import OnDevice, orders, repeat_keys, task_labels
-from jaxhash.sweeps.programs import Programs, evaluate, measured, shape_to_measure
+from jaxhash.sweeps.measuring import measured
+from jaxhash.sweeps.programs import Evaluated, Programs, evaluate, shape_to_measure
 from jaxhash.sweeps.task import Callback, Progress, Sweep
 from jaxhash.training.population import Block
-
-COMPILED_AGAIN = 0.75
-"""Of the seconds that compiling what measures codes takes at first, those that it takes for another number of words:
-the draws of K-Means and what scores answers are there already."""
 
 SHORT = 0.2
 """Seconds: work that takes less is timed three times."""
@@ -44,7 +41,7 @@ def calibrate(
 
     The programs are those of the sweep, so that what is compiled here is not compiled again. Models of narrower blocks
     are taken to cost their share of the FLOPs, and to take as long to compile; to measure codes takes a time that grows
-    with their words, and to compile the programs for another number of words `COMPILED_AGAIN` of the first.
+    with their words, and compiling for another number of words as long as for the first.
     """
     config, n = sweep.config, len(data.x)
     costliest = max(tasks, key=_flops)
@@ -75,8 +72,8 @@ def calibrate(
             def an_evaluation(worker: int, task: Task = task, own: np.ndarray = own) -> None:
                 jax.block_until_ready(evaluate(task, program, states[0], data, own).train)
 
-            def a_measuring(worker: int, task: Task = task, found=found) -> None:  # type: ignore[no-untyped-def]
-                measured(config, task, found, data, sweep.properties, most=most)
+            def a_measuring(worker: int, found: Evaluated = found) -> None:
+                measured(config, found, sweep.properties, most=most)
 
             evaluate_compiling, evaluate_seconds = map(
                 max, (evaluate_compiling, evaluate_seconds), _timed(pool, workers, an_evaluation)
@@ -95,7 +92,7 @@ def calibrate(
         measuring.append(snapshots * (evaluate_seconds + each * len(task.repeats) * len(task.block.widths)))
     others = {*shapes.values()} - {*compiled.items()}
     blocks = len({task.block for task in tasks}) - 1
-    compiling = COMPILED_AGAIN * sum(measure_compiling[rows] for rows, _ in others)
+    compiling = sum(measure_compiling[rows] for rows, _ in others)
     compiling += blocks * (init_compiling + epoch_compiling + evaluate_compiling)
     models = sum(len(task.repeats) * len(task.block.widths) for task in tasks)
     return Cost(

@@ -13,15 +13,14 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxhash.codes.batched import fit_in_one_program
-from jaxhash.codes.properties import PROPERTIES
 from jaxhash.runtime.devices import places, worker_count
 from jaxhash.sweeps.cost import until_all_are_done
 from jaxhash.sweeps.engine import plan
 from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.inputs import OnDevice, orders, prepare, put_on_device, repeat_keys, task_labels
-from jaxhash.sweeps.programs import Evaluated, Programs, evaluate, measured, measuring, programs_of, shape_to_measure
+from jaxhash.sweeps.measuring import in_one_program, measured, measuring
+from jaxhash.sweeps.programs import Evaluated, Programs, evaluate, programs_of, shape_to_measure
 
 Callback = Callable[[int, int], None]
 """Told how many programs were run, and how many there are."""
@@ -101,7 +100,7 @@ def dry_run(
         for shape, task in {shape_to_measure(task, n): task for task in alike}.items():
             if shape not in of_shape:
                 codes = evaluate(task, program, state, data, task_labels(config, data.host, task))
-                of_shape[shape] = _measuring(config, task, codes, data)
+                of_shape[shape] = _measuring(config, codes)
             needs, seconds = of_shape[shape]
             calls = snapshots * measurings[block, repeats, shape]
             found.append(Program("measure codes", block.widths, models, calls, None, needs, seconds * models))
@@ -139,16 +138,16 @@ def _evaluation(config: SweepConfig, program: Programs, task: Task, data: OnDevi
     return _bytes(lowered.compile()), _seconds(lambda: evaluate(task, program, state, data, y))
 
 
-def _measuring(config: SweepConfig, task: Task, codes: Evaluated, data: OnDevice) -> tuple[int | None, float]:
+def _measuring(config: SweepConfig, codes: Evaluated) -> tuple[int | None, float]:
     """Bytes of the program that measures the codes of a task, and seconds a model."""
-    most = 1 if data.place.on_cpu else None
-    widths = task.block.widths[:most]
+    most = 1 if codes.data.place.on_cpu else None
+    widths = codes.task.block.widths[:most]
     needs = None
-    if fit_in_one_program(*shape_to_measure(task, len(data.x))):
-        of_task = measuring(config, task, codes, data, PROPERTIES, widths)
+    if in_one_program(codes):
+        of_task = measuring(config, codes, widths)
         needs = _bytes(of_task.program.lower(*of_task.arguments).compile())
-    seconds = _seconds(partial(measured, config, task, codes, data, {}, most=most))
-    return needs, seconds / (len(task.repeats) * len(widths))
+    seconds = _seconds(partial(measured, config, codes, {}, most=most))
+    return needs, seconds / (len(codes.task.repeats) * len(widths))
 
 
 def _seconds(work: Callable[[], Any]) -> float:

@@ -16,7 +16,8 @@ from jaxhash.sweeps import folder as runs
 from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import Properties, SweepConfig
 from jaxhash.sweeps.inputs import OnDevice, orders, repeat_keys, task_labels
-from jaxhash.sweeps.programs import Programs, evaluate, first_calls, measured
+from jaxhash.sweeps.measuring import measured
+from jaxhash.sweeps.programs import Programs, evaluate, first_calls
 from jaxhash.training.mlp import TrainState
 
 SECONDS_BETWEEN_SAVES = 60.0
@@ -126,4 +127,4 @@ def _measure(
             raise Interrupted
 
     go_on()
-    return measured(sweep.config, task, found, data, sweep.properties, go_on)
+    return measured(sweep.config, found, sweep.properties, go_on)

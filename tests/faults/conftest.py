@@ -41,12 +41,12 @@ import random, sys, time
 from pathlib import Path
 from jaxhash.terminal.sweeps import run_sweep
 from jaxhash.sweeps import engine as sweep
-from jaxhash.sweeps import programs
+from jaxhash.sweeps import measuring
 from jaxhash.sweeps import task as tasks
 from jaxhash.training.mlp import TrainConfig
 from tests.sweeps.stand_in import PROPERTIES
 
-programs.PROPERTIES, tasks.SECONDS_BETWEEN_SAVES = PROPERTIES, 0.0
+measuring.PROPERTIES, tasks.SECONDS_BETWEEN_SAVES = PROPERTIES, 0.0
 if "clock" in sys.argv:
     now, steps = time.time(), random.Random(1)
     def back():

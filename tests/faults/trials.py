@@ -28,14 +28,14 @@ import jax
 import numpy as np
 
 from jaxhash import cli
-from jaxhash.codes.properties import PROPERTIES
 from jaxhash.hashing.perfect import resume, workers
 from jaxhash.hashing.perfect.hasher import load_hasher
 from jaxhash.storage.checkpoint import CheckpointError
 from jaxhash.storage.saves import StepSaves
-from jaxhash.sweeps import programs
+from jaxhash.sweeps import measuring
 from jaxhash.terminal import capacity
 from tests.faults.conftest import Whole
+from tests.sweeps.stand_in import PROPERTIES
 
 SECONDS = 60
 """A trial that takes longer hangs."""
@@ -135,7 +135,7 @@ def check_fit(folder: Path, outcome: Outcome) -> None:
 
 def sweep(folder: Path) -> None:
     """`jaxhash sweep`, a small one, with its figure; one number of the codes serves for those that compile long."""
-    programs.measure = _one_number
+    measuring.PROPERTIES = PROPERTIES
     grid = ("--examples", "300", "--widths", "4", "--repeats", "2", "--epochs", "2", "--snapshots", "1", "2")
     with without_traceback():
         capacity.main([*grid, "--out", str(folder / "run")])
@@ -173,10 +173,6 @@ def whole() -> Whole:
 @functools.cache
 def _kept_to_the_end() -> "tempfile.TemporaryDirectory[str]":
     return tempfile.TemporaryDirectory()
-
-
-def _one_number(train: Any, *_: Any, **__: Any) -> dict[str, float]:
-    return dict.fromkeys(PROPERTIES, float(np.asarray(train.words).astype(np.uint64).sum() % 999_983) / 999_983)
 
 
 def perfect(out: Path) -> bool:

@@ -12,4 +12,4 @@ def checksum(data: CodedData) -> Share:
 
 
 PROPERTIES = {name: Property(one.description, checksum) for name, one in TABLE.items()}
-"""To be put in the place of `jaxhash.sweeps.programs.PROPERTIES`."""
+"""To be put in the place of `jaxhash.sweeps.measuring.PROPERTIES`."""

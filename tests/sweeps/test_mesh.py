@@ -26,13 +26,13 @@ from jaxhash.storage import checkpoint
 from jaxhash.runtime import devices
 from jaxhash.sweeps import folder as runs
 from jaxhash.sweeps import engine as sweep
-from jaxhash.sweeps import inputs, programs
+from jaxhash.sweeps import inputs, measuring, programs
 from jaxhash.sweeps import task as tasks
 from jaxhash.training.population import Block
 from jaxhash.training.mlp import TrainConfig
 from tests.sweeps.stand_in import PROPERTIES
 
-programs.PROPERTIES = PROPERTIES
+measuring.PROPERTIES = PROPERTIES
 folder = Path(sys.argv[1])
 config = sweep.SweepConfig(
     dataset=str(folder / "data.npz"), widths=(3, 5), repeats=5, train=TrainConfig(epochs=3, batch_size=8)

@@ -26,7 +26,7 @@ from jaxhash.data import load
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.storage.checkpoint import CheckpointError
 from jaxhash.sweeps import engine as sweep
-from jaxhash.sweeps import folder, inputs, programs
+from jaxhash.sweeps import folder, inputs, measuring, programs
 from jaxhash.sweeps import task as tasks
 from jaxhash.sweeps.grid import METRICS, SweepConfig
 from jaxhash.sweeps.programs import FirstCalls
@@ -170,7 +170,7 @@ def test_examples_are_the_first_and_label_noise_is_drawn_anew_in_each_repeat():
 @pytest.mark.slow
 def test_a_repeat_trains_and_is_measured_on_its_own_labels(tmp_path, monkeypatch):
     """The accuracy of its model on the labels of each repeat: better than chance on its own noise only."""
-    monkeypatch.setattr(programs, "PROPERTIES", stand_in.PROPERTIES)
+    monkeypatch.setattr(measuring, "PROPERTIES", stand_in.PROPERTIES)
     train = TrainConfig(epochs=60, batch_size=32, learning_rate=3e-3, patience=0)
     config = SweepConfig(widths=(40,), repeats=2, examples=100, label_noise=1.0, train=train)
     results, data = sweep.run(config, tmp_path), sweep.prepare(config)
@@ -255,9 +255,9 @@ def test_a_first_call_that_fails_does_not_keep_the_others_out():
 def test_what_compiles_anew_is_a_first_call_of_its_own(tmp_path, monkeypatch):
     """Another assignment, and a property of the user's own, are other programs; no call keeps the programs alive."""
     first = FirstCalls()
-    for module in (programs, tasks):
+    for module in (programs, measuring, tasks):
         monkeypatch.setattr(module, "first_calls", first)
-    monkeypatch.setattr(programs, "PROPERTIES", stand_in.PROPERTIES)
+    monkeypatch.setattr(measuring, "PROPERTIES", stand_in.PROPERTIES)
     config = SweepConfig(widths=(3,), repeats=1, random_inputs=True, train=TrainConfig(epochs=1, batch_size=32))
     sweep.run(config, tmp_path / "optimal")
     of_one = len(first._called)
@@ -317,14 +317,14 @@ SMALL = """
 import sys
 from pathlib import Path
 from jaxhash.sweeps import engine as sweep
-from jaxhash.sweeps import programs
+from jaxhash.sweeps import measuring
 from jaxhash.sweeps import task as tasks
 from jaxhash.training.mlp import TrainConfig
 from tests.sweeps.stand_in import PROPERTIES
 if (limit := int(sys.argv[3])):
     import resource
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-programs.PROPERTIES = PROPERTIES
+measuring.PROPERTIES = PROPERTIES
 tasks.SECONDS_BETWEEN_SAVES = 0.0
 sweep.worker_count = lambda: 1
 epochs = int(sys.argv[2])
