@@ -33,7 +33,18 @@ from typing import Any, NamedTuple
 import tyro
 
 import jaxhash
-from tests.faults.trials import OPERATIONS, SECONDS, WENT_WRONG, Outcome, compiled_once, death, outcome_of, record, runs
+from tests.faults.trials import (
+    OPERATIONS,
+    SECONDS,
+    WENT_WRONG,
+    Outcome,
+    compiled_once,
+    death,
+    outcome_of,
+    prepared,
+    record,
+    runs,
+)
 
 WATCHED = tuple(f"{Path(jaxhash.__file__).parent / folder}{os.sep}" for folder in ("storage", "hashing", "sweeps"))
 """Where allocations fail by themselves."""
@@ -146,10 +157,7 @@ def trial(name: str, faulty: Callable[[Work], Work]) -> tuple[str | None, str | 
     """How an operation ends with too little memory, and what went wrong; None if it did not come to the fault."""
     operation = OPERATIONS[name]
     ended = "hangs"
-    with tempfile.TemporaryDirectory() as above:
-        folder = Path(above) / "work"
-        folder.mkdir()
-        outcome_of(operation.prepare, folder)
+    with prepared(operation) as folder:
         try:
             outcome = outcome_of(faulty(operation.run), folder)
             lines = folder.parent / "lines"

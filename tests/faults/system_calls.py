@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import tyro
 
-from tests.faults.trials import OPERATIONS, WENT_WRONG, compiled_once, outcome_of, record
+from tests.faults.trials import OPERATIONS, WENT_WRONG, compiled_once, outcome_of, prepared, record
 
 CALLS = {
     "openat": "openat",
@@ -79,10 +79,7 @@ def trial(name: str, call: str, error: str, number: int) -> tuple[str | None, Fa
     """
     operation = OPERATIONS[name]
     ended = "hangs"
-    with tempfile.TemporaryDirectory() as above:
-        folder = Path(above) / "work"
-        folder.mkdir()
-        outcome_of(operation.prepare, folder)
+    with prepared(operation) as folder:
         fault = "-y", "-e", f"trace={CALLS[call]}", "-e", f"inject={CALLS[call]}:error={error}:when={number}"
         try:
             outcome = outcome_of(operation.run, folder, *fault)

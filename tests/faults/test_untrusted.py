@@ -28,7 +28,7 @@ from jaxhash.hashing.perfect.hasher import Hasher, load_hasher
 from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.storage import checkpoint
 from jaxhash.storage.checkpoint import CheckpointError
-from tests.faults.fuzz_readers import CIFAR_BATCH
+from tests.faults.fuzz_datasets import CIFAR_BATCH
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "60"))
 fuzz = settings(

@@ -117,6 +117,16 @@ def check_save(folder: Path, outcome: Outcome) -> None:
     assert outcome_of(found, folder).value == [2, True]
 
 
+@contextlib.contextmanager
+def prepared(operation: "Operation") -> Iterator[Path]:
+    """A folder in which an operation can begin, with another one around it."""
+    with tempfile.TemporaryDirectory() as above:
+        folder = Path(above) / "work"
+        folder.mkdir()
+        outcome_of(operation.prepare, folder)
+        yield folder
+
+
 def check_resume(folder: Path, outcome: Outcome) -> None:
     """It found the save, or said that it could not; the save is still there."""
     assert outcome.status != "done" or outcome.value in (None, [1, True]), repr(outcome)
