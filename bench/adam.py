@@ -23,7 +23,7 @@ from jaxtyping import Array
 
 from bench import harness
 from jaxhash.models.mlp import ModelConfig
-from jaxhash.runtime.devices import one_thread_a_worker
+from jaxhash.runtime.devices import one_thread_each
 from jaxhash.training import mlp
 from jaxhash.training.population import Block
 
@@ -37,7 +37,6 @@ class Config(harness.Options):
 
 def main(config: Config) -> None:
     """Run the benchmark and print it."""
-    one_thread_a_worker()
     n, rounds = (4_800, 2) if config.quick else (48_000, 6)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.random((n, 784), np.float32))
@@ -53,7 +52,8 @@ def main(config: Config) -> None:
     for name, functions in instead.items():
         with mock.patch.multiple(mlp, **functions) if functions else nullcontext():
             arguments = jax.jit(partial(mlp.init_state, BLOCK))(key), *data
-            program = jax.jit(mlp.make_epoch(BLOCK, mlp.TrainConfig())).lower(*arguments).compile()
+            epoch = jax.jit(mlp.make_epoch(BLOCK, mlp.TrainConfig()), compiler_options=one_thread_each())
+            program = epoch.lower(*arguments).compile()
         works[name] = partial(_run, program, arguments)
     seconds, answers = harness.interleaved(works, rounds, warm_up=True)
     losses = {name: np.asarray(losses) for name, (_, losses) in answers.items()}

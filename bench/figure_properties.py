@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from typing import NamedTuple
 
 import jax
@@ -23,7 +23,7 @@ from bench.data import mnist
 from jaxhash.codes import PROPERTIES, Code, measure
 from jaxhash.codes.code import WORD
 from jaxhash.data import Dataset
-from jaxhash.runtime.devices import one_thread_a_worker, places, worker_count
+from jaxhash.runtime.devices import places, worker_count
 from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.sweeps.engine import plan
 from jaxhash.sweeps.folder import Task
@@ -35,6 +35,8 @@ from jaxhash.sweeps.programs import Evaluated, Programs, evaluate, programs_of
 from jaxhash.training.mlp import TrainConfig, TrainState
 
 WIDTHS = STUDIES["mnist"].widths
+KMEANS_APART = 0.02
+"""Less than this is between the accuracies of two K-Means of the same codes by different programs."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,6 @@ class Trained(NamedTuple):
 
 def main(config: Config) -> None:
     """Run the benchmark and print it."""
-    one_thread_a_worker()
     data, source = mnist(config.data_dir)
     repeats, rounds = (1, 1) if config.quick else (10, 3)
     harness.say(f"{len(WIDTHS)} widths x {repeats} of {source}: an epoch")
@@ -73,10 +74,12 @@ def main(config: Config) -> None:
         first, _ = harness.interleaved(works, 1)
         seconds, answers = harness.interleaved(works, rounds)
     models = len(WIDTHS) * repeats
+    apart = _apart(*answers.values())
+    exact = max(most for name, most in apart.items() if "kmeans" not in name)
     same = harness.checked(
-        [one for task in answers["one program a task"] for one in task]
-        == [one for task in answers["model by model"] for one in task],
-        f"all properties of the {models} models are the same both ways",
+        exact == 0 and max(apart.values()) < KMEANS_APART,
+        f"all properties of the {models} models are the same both ways; of K-Means, which follows the rounding of its "
+        f"products, to within {KMEANS_APART:.0%}",
     )
     middle = harness.medians(seconds)
     compiling = {name: took - middle[name] for name, (took,) in first.items()}
@@ -90,7 +93,7 @@ def main(config: Config) -> None:
         same,
     )
     result = {"models": models, "median_seconds": middle, "compile_seconds": compiling, "data": source}
-    result |= {"agreement": [same], "spread": harness.spreads(seconds), "seconds": seconds}
+    result |= {"agreement": [same], "apart": apart, "spread": harness.spreads(seconds), "seconds": seconds}
     harness.finish("figure_properties", config, result)
 
 
@@ -127,6 +130,14 @@ def properties(of: Trained, found: Evaluated) -> list[dict[str, float]]:
     """Every property of every model of a task, in one program."""
     models = measured(of.config, found, {})
     return [{name: model[name] for name in PROPERTIES} for model in models]
+
+
+def _apart(some: list[list[dict[str, float]]], others: list[list[dict[str, float]]]) -> dict[str, float]:
+    """How far apart two measurings of all models are, at most, by property."""
+    apart = dict.fromkeys(PROPERTIES, 0.0)
+    for one, other in zip(chain(*some), chain(*others), strict=True):
+        apart = {name: max(most, abs(one[name] - other[name])) for name, most in apart.items()}
+    return apart
 
 
 def _one_by_one(of: Trained, found: Evaluated) -> list[dict[str, float]]:

@@ -267,8 +267,6 @@ CASES: dict[str, Callable[..., dict[str, float]]] = {
 
 def one_case(case: dict[str, Any]) -> dict[str, Any]:
     """A case with its result and the most memory this process has held."""
-    if case["kind"] != "keys":
-        sweep.one_thread_a_worker()
     result = CASES[case["kind"]](**{name: value for name, value in case.items() if name != "kind"})
     return {**case, **result, "peak_bytes": harness.peak_bytes()}
 

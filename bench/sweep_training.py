@@ -26,7 +26,7 @@ import tyro
 
 from bench import harness
 from bench.data import mnist
-from jaxhash.runtime.devices import one_thread_a_worker, worker_count
+from jaxhash.runtime.devices import one_thread_each, worker_count
 from jaxhash.sweeps.engine import plan
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.presets import STUDIES
@@ -50,7 +50,6 @@ class Config(harness.Options):
 
 def main(config: Config) -> None:
     """Run the benchmark and print it."""
-    one_thread_a_worker()
     data, source = mnist(config.data_dir)
     steps, rounds = (100, 3) if config.quick else (300, 5)
     train = TrainConfig()
@@ -155,7 +154,7 @@ def ours(
             if task.block not in programs:
                 init = jax.jit(jax.vmap(partial(init_state, task.block)))
                 epoch = jax.vmap(make_epoch(task.block, train), in_axes=(0, 0, 0, None, None))
-                programs[task.block] = init, jax.jit(epoch, donate_argnums=0)
+                programs[task.block] = init, jax.jit(epoch, donate_argnums=0, compiler_options=one_thread_each())
             states[task] = programs[task.block][0](keys[task])
         run()
 

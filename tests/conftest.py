@@ -24,7 +24,6 @@ from threadpoolctl import threadpool_limits
 
 import jaxhash
 from jaxhash.data import Dataset
-from jaxhash.runtime.devices import one_thread_a_worker
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import results
 from jaxhash.sweeps.grid import SweepConfig
@@ -32,8 +31,6 @@ from jaxhash.training.mlp import TrainConfig
 
 # The environment reaches libraries that load later, and processes of tests; this those that pytest's plugins loaded.
 threadpool_limits(1)
-# The suite computes as commands do: every program on the thread that calls it.
-one_thread_a_worker()
 # Oracles are float32: on a GPU, products would otherwise be TF32's.
 jax.config.update("jax_default_matmul_precision", "highest")
 

@@ -78,7 +78,7 @@ def measure_models(
                 random=random,
             )
             found[name] = jax.tree.map(jnp.asarray, of.function(data))
-            # One after the other: side by side they would need the memory of all, and XLA's CPU client can hang.
+            # One after the other: side by side they would need the memory of all.
             words, found[name] = jax.lax.optimization_barrier((words, found[name]))
         return found
 

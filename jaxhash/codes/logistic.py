@@ -3,7 +3,7 @@
 The problem is scikit-learn's `OneVsOneClassifier(LogisticRegression(C=1))`: for classes i < j, minimise
 C * sum log(1 + exp(-s (w.x + b))) + |w|^2 / 2 over the examples of both, s = +1 for class j and -1 for class i, the
 intercept b not penalised. The solver is Newton's method; each step is found by conjugate gradients preconditioned
-with the Cholesky factor of the Hessian at zero (which needs one Gram matrix a class, not one a pair), and halved
+with the inverse of the Hessian at zero (which needs one Gram matrix a class, not one a pair), and halved
 until the loss falls (Nocedal and Wright, Numerical Optimization, 2nd edition, algorithm 7.1).
 """
 
@@ -194,13 +194,13 @@ def _newton(problem: _Problem, num_classes: int, count: Array) -> Float[Array, "
         p = jax.nn.sigmoid(-sign * m) * problem.real
         return problem.penalty * w - problem.strength * back(sign * p), problem.strength * p * (1 - p)
 
-    # At w = 0 every example has curvature 1/4. A trace of it keeps factors of pairs without examples defined.
+    # At w = 0 every example has curvature 1/4. A trace of it keeps the inverses of pairs without examples defined.
     gram = jnp.einsum("cnd,cne->cde", problem.x, problem.x, precision=HIGHEST)
     at_zero = 0.25 * problem.strength * (gram[low] + gram[high]) + jnp.diag(problem.penalty + 1e-3)
-    factor = jax.vmap(lambda a: jax.scipy.linalg.cholesky(a, lower=True))(at_zero)
+    inverse = _inverse(at_zero)
 
     def precondition(r: Array) -> Array:
-        return jax.vmap(lambda f, b: jax.scipy.linalg.cho_solve((f, True), b))(factor, r)
+        return (inverse * r[:, :, None]).sum(1)
 
     def direction(g: Array, curvature: Array, wanted: Array) -> Array:
         """Conjugate gradients on H d = -g, all pairs in step, until each residual is a tenth of its gradient."""
@@ -264,6 +264,23 @@ def _newton(problem: _Problem, num_classes: int, count: Array) -> Float[Array, "
     g, curvature = gradient_and_curvature(w, m)
     start = (jnp.zeros((), jnp.int32), w, m, g, curvature, open_pairs(g))
     return jax.lax.while_loop(go_on, newton_step, start)[1]
+
+
+def _inverse(a: Float[Array, "pairs d d"]) -> Float[Array, "pairs d d"]:
+    """Inverses of symmetric positive definite matrices: Gauss-Jordan elimination, in place, without pivots.
+
+    Not LAPACK's: of many matrices, JAX has it wait on a CPU for threads that two programs at a time can use up.
+    """
+    place = jnp.arange(a.shape[-1])
+
+    def eliminate(k: Array, a: Array) -> Array:
+        here = place == k
+        row, column = a[:, k], a[:, :, k]
+        row = jnp.where(here, 1, row) / row[:, k, None]
+        others = jnp.where(here[:, None] | here, 0, a)
+        return others + jnp.where(here, 1, -column)[:, :, None] * row[:, None]
+
+    return jax.lax.fori_loop(0, a.shape[-1], eliminate, a)
 
 
 def _norm(a: Float[Array, "pairs features"]) -> Float[Array, " pairs"]:

@@ -5,11 +5,10 @@ CPU            a place for every device: tasks are dealt out to them whole, and 
 accelerators   one place of all devices: the repeats of a task are split between them along the axis `models`
 """
 
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, TypeVar
 
 import jax
@@ -25,7 +24,6 @@ REPRODUCIBLE = "--xla_gpu_deterministic_ops=true"
 """Leaves out kernels that add in any order, and the trying out of kernels (XLA's documents, determinism)."""
 
 _config: Any = jax.config  # its options have no types
-_asked: list[bool] = []  # a process asks once
 
 T = TypeVar("T")
 
@@ -70,25 +68,24 @@ class Place:
         return NamedSharding(Mesh(self.devices, (AXIS,)), spec)
 
 
-def one_thread_a_worker() -> None:
-    """Ask XLA to run every CPU program on the thread that calls it; has to come before JAX has computed anything.
+@cache
+def one_thread_each() -> dict[str, str | bool]:
+    """Compiler options of CPU programs that run side by side, one a core: none splits its products between the cores.
 
-    With a worker on each core, XLA's own threads only get in the way: 15.5 instead of 14.8 thousand model-steps a
-    second on 2 cores (MNIST sweep). NPROC is the environment variable from which XLA's CPU client takes the size of
-    its thread pools; a value that is set already is left alone. Asynchronous dispatch has to go with them, or all
-    workers would wait for the one thread left in the pool. Where JAX has started otherwise, a line in the log says so.
+    Training steps are too small to gain by it, and wait for each other. Accelerators need no options, and an XLA that
+    does not know these gets none.
     """
-    if _asked:
-        return
-    _asked.append(True)
-    if not _has_started():
-        os.environ.setdefault("NPROC", "1")
-        jax.config.update("jax_cpu_enable_async_dispatch", False)
-    elif jax.default_backend() == "cpu":
-        logging.getLogger("jaxhash").warning(
-            "JAX started before the sweep, with threads of its own, and is about 5 % slower: call "
-            "jaxhash.runtime.devices.one_thread_a_worker() before anything else computes"
-        )
+    if jax.default_backend() != "cpu":
+        return {}
+    options: dict[str, str | bool] = {
+        "xla_cpu_multi_thread_eigen": False,
+        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INVALID",
+    }
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:  # pragma: no cover (depends on the version)
+        return {}
+    return options
 
 
 def same_bits_each_run() -> None:

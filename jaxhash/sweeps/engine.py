@@ -24,7 +24,7 @@ import xarray as xr
 
 from jaxhash.data import Dataset
 from jaxhash.runtime import memory as device_memory
-from jaxhash.runtime.devices import Place, one_thread_a_worker, places, worker_count
+from jaxhash.runtime.devices import Place, places, worker_count
 from jaxhash.runtime.processes import Group, appear
 from jaxhash.storage import checkpoint
 from jaxhash.sweeps import folder, log
@@ -87,7 +87,6 @@ def run(
         ProcessLost: (an OSError) if another process of the group died, or stopped.
         OSError: if something cannot be written, such as on a full disk; the same call continues the run.
     """
-    one_thread_a_worker()
     stop = threading.Event() if stop is None else stop
     sweep = Sweep(config, Path(out), properties or {}, callback, stop)
     with nullcontext() if group is None else group.sweep(stop):

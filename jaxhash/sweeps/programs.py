@@ -13,7 +13,7 @@ from jaxtyping import Array, Int
 
 from jaxhash.codes.code import WORD
 from jaxhash.codes.properties import WORDS_TOGETHER, words_measured
-from jaxhash.runtime.devices import Place
+from jaxhash.runtime.devices import Place, one_thread_each
 from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.inputs import OnDevice
 from jaxhash.training.evaluate import Evaluation, make_evaluate
@@ -32,7 +32,8 @@ class Programs:
 
     def __init__(self, block: Block, config: TrainConfig) -> None:
         self.init, self.evaluate = _of_any_recipe(block)
-        self.epoch = jax.jit(jax.vmap(make_epoch(block, config), in_axes=(0, 0, 0, None, 0)), donate_argnums=0)
+        epoch = jax.vmap(make_epoch(block, config), in_axes=(0, 0, 0, None, 0))
+        self.epoch = jax.jit(epoch, donate_argnums=0, compiler_options=one_thread_each())
 
 
 @lru_cache(maxsize=32)

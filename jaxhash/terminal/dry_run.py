@@ -5,7 +5,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from jaxhash.runtime.devices import one_thread_a_worker
 from jaxhash.sweeps.dry_run import DryRun, dry_run
 from jaxhash.sweeps.engine import cut
 from jaxhash.sweeps.grid import SweepConfig
@@ -19,7 +18,6 @@ BYTES_A_PARAMETER = 16
 
 def show_dry_run(config: SweepConfig, data_dir: Path | None, mesh: str) -> None:
     """Run every program of a sweep once, and print what they are; nothing is written."""
-    one_thread_a_worker()
     with progress("compiling and running programs, %", 100) as told:
         found = dry_run(config, data_dir=data_dir, mesh=mesh, callback=lambda done, total: told(100 * done // total))
     Console().print(table(found, config.data_name))

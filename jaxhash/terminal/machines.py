@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from jaxhash.runtime import processes
-from jaxhash.runtime.devices import one_thread_a_worker, same_bits_each_run
+from jaxhash.runtime.devices import same_bits_each_run
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,6 @@ class Machines:
 
     def prepare(self) -> None:
         """What has to be asked for before JAX starts."""
-        one_thread_a_worker()
         if self.reproducible:
             same_bits_each_run()
 

@@ -23,7 +23,6 @@ def test_rates_and_ratios_are_those_of_median_seconds():
 @pytest.mark.slow
 def test_the_whole_benchmark_without_the_peers(monkeypatch, capsys):
     widths = (3, 4)
-    monkeypatch.setattr(sweep_training, "one_thread_a_worker", lambda: None)  # it would outlive the test
     monkeypatch.setattr(harness, "matrix_products", lambda: (lambda: None, 1.0))
     study = STUDIES["mnist"]
     monkeypatch.setitem(sweep_training.STUDIES, "mnist", type(study)(**(vars(study) | {"widths": widths})))

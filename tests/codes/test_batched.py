@@ -65,6 +65,13 @@ def test_the_numbers_are_those_of_each_model_alone(models, together):
     assert program._cache_size() == 1
 
 
+def test_no_program_waits_for_the_threads_it_runs_on(models):
+    """LAPACK's calls of many matrices do: two programs at a time took all of XLA's threads, and none went on."""
+    program = jax.jit(partial(measure_models, num_classes=CLASSES, capacity=N, properties=PROPERTIES | RANDOM))
+    assert "lapack" not in program.lower(models, 1).as_text()
+    assert "lapack" in jax.jit(jnp.linalg.inv).lower(jnp.eye(3)).as_text() or jax.default_backend() != "cpu"
+
+
 def test_fewer_codes_than_classes_have_no_kmeans_accuracy(models):
     few = models._replace(counts=jnp.array([CLASSES, CLASSES - 1]))
     some = {"train_kmeans_accuracy": PROPERTIES["train_kmeans_accuracy"]}

@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsOneClassifier
 
 from jaxhash.codes import Code, logistic, pack
-from jaxhash.codes.logistic import fit, predict
+from jaxhash.codes.logistic import _inverse, fit, predict
 
 
 def scikit_learn(bits, labels, strength=1.0):
@@ -25,6 +25,12 @@ def test_the_optimum_is_scikit_learns(trained, width, strength):
         np.testing.assert_allclose(ours.intercepts[pair], one.intercept_[0], atol=0.02)
     agree = np.asarray(predict(ours, pack(jnp.asarray(test)))) == theirs.predict(test.astype(np.float64))
     assert agree.mean() > 0.995
+
+
+def test_inverses_of_the_preconditioner_are_numpys():
+    x = np.random.default_rng(0).normal(size=(3, 300, 40))
+    grams = np.einsum("pnd,pne->pde", x, x)
+    np.testing.assert_allclose(_inverse(jnp.asarray(grams, jnp.float32)), np.linalg.inv(grams), atol=1e-7)
 
 
 def test_accuracy_is_scikit_learns_with_its_defaults(trained):
