@@ -23,7 +23,7 @@ from jaxtyping import Array
 
 from bench import harness
 from jaxhash.models.mlp import ModelConfig
-from jaxhash.runtime.devices import one_thread_each
+from jaxhash.runtime.devices import training_options
 from jaxhash.training import mlp
 from jaxhash.training.population import Block
 
@@ -37,6 +37,7 @@ class Config(harness.Options):
 
 def main(config: Config) -> None:
     """Run the benchmark and print it."""
+    harness.on_one_core()
     n, rounds = (4_800, 2) if config.quick else (48_000, 6)
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.random((n, 784), np.float32))
@@ -52,7 +53,7 @@ def main(config: Config) -> None:
     for name, functions in instead.items():
         with mock.patch.multiple(mlp, **functions) if functions else nullcontext():
             arguments = jax.jit(partial(mlp.init_state, BLOCK))(key), *data
-            epoch = jax.jit(mlp.make_epoch(BLOCK, mlp.TrainConfig()), compiler_options=one_thread_each())
+            epoch = jax.jit(mlp.make_epoch(BLOCK, mlp.TrainConfig()), compiler_options=training_options())
             program = epoch.lower(*arguments).compile()
         works[name] = partial(_run, program, arguments)
     seconds, answers = harness.interleaved(works, rounds, warm_up=True)

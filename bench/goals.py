@@ -72,6 +72,12 @@ GOALS = (
         10,
         _training("PyTorch, fused Adam", "ratio_vs_torch_fused"),
     ),
+    Goal(
+        "training, x the same in a process a core",
+        "sweep_training",
+        5,
+        _training("PyTorch, fused Adam, a process a core", "ratio_vs_torch_processes"),
+    ),
     Goal("training, x Keras", "sweep_training", 25, _training("Keras fit", "ratio_vs_keras")),
     Goal(
         "training, share of the product rate",

@@ -3,6 +3,7 @@
 import gc
 import importlib
 import json
+import os
 import platform
 import resource
 import sys
@@ -96,6 +97,12 @@ def timed(work: Timed) -> tuple[float, Any]:
         return clock() - start, answer
     finally:
         gc.enable()
+
+
+def on_one_core() -> None:
+    """Keep this process to one core, where the system can; has to come before JAX has computed anything."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def cores_used(work: Timed, runs: int = 3) -> float:

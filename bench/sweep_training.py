@@ -1,8 +1,8 @@
 """Training a sweep: faster here than with PyTorch or Keras?
 
 Trains the study's MNIST capacity sweep (23 widths, depth 1, batch norm, Adam, L2, batch 64) for the same number of
-steps on the same data with jaxhash, with a plain PyTorch loop over models, and with Keras' `fit`, turn by turn in one
-run, and prints model-steps a second and their ratios.
+steps on the same data with jaxhash, with a plain PyTorch loop over models, with the same loop in a process of one
+thread on each core, and with Keras' `fit`, turn by turn in one run, and prints model-steps a second and their ratios.
 
     python -m bench.sweep_training            # about 4 minutes on 2 cores
     python -m bench.sweep_training --quick    # under two minutes
@@ -10,9 +10,11 @@ run, and prints model-steps a second and their ratios.
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 # TensorFlow's start-up notes would drown the table.
@@ -26,14 +28,20 @@ import tyro
 
 from bench import harness
 from bench.data import mnist
-from jaxhash.runtime.devices import one_thread_each, worker_count
+from jaxhash.runtime.devices import training_options, worker_count
 from jaxhash.sweeps.engine import plan
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.presets import STUDIES
 from jaxhash.training.mlp import TrainConfig, epoch_order, init_state, make_epoch
 
 OURS, CEILING = "jaxhash", "matrix products"
-PEERS = {"ratio_vs_torch": "PyTorch", "ratio_vs_torch_fused": "PyTorch, fused Adam", "ratio_vs_keras": "Keras fit"}
+TORCH, FUSED, PROCESSES, KERAS = "PyTorch", "PyTorch, fused Adam", "PyTorch, fused Adam, a process a core", "Keras fit"
+PEERS = {
+    "ratio_vs_torch": TORCH,
+    "ratio_vs_torch_fused": FUSED,
+    "ratio_vs_torch_processes": PROCESSES,
+    "ratio_vs_keras": KERAS,
+}
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,10 @@ class Config(harness.Options):
     """Repeats of each width that jaxhash trains (default: one a core on CPU, 10 on an accelerator)."""
     peers: bool = True
     """Measure PyTorch and Keras too; without them only the rate and its share of the matrix-product ceiling."""
+
+
+_given: list[Any] = []
+"""The recipe and the data, in a process of PyTorch's."""
 
 
 def main(config: Config) -> None:
@@ -64,13 +76,16 @@ def main(config: Config) -> None:
     if config.peers and harness.peer("torch"):
         # One step, as Keras and we have had theirs.
         torch_loop(widths[:1], train, x[: train.batch_size], y[: train.batch_size], True)
-        works |= {name: partial(torch_loop, widths, train, x, y, "fused" in name) for name in list(PEERS.values())[:2]}
-    if config.peers and harness.peer("keras"):
-        works["Keras fit"] = _keras(widths, train, x, y)
-    products, amount = harness.matrix_products()
-    works[CEILING] = harness.Work(products, times=3)
-    products()
-    seconds, _ = harness.interleaved(works, rounds)
+        works |= {name: partial(torch_loop, widths, train, x, y, name == FUSED) for name in (TORCH, FUSED)}
+    with ExitStack() as open_pools:
+        if FUSED in works and jax.default_backend() == "cpu":
+            works[PROCESSES] = _torch_processes(open_pools, widths, train, x, y)
+        if config.peers and harness.peer("keras"):
+            works[KERAS] = _keras(widths, train, x, y)
+        products, amount = harness.matrix_products()
+        works[CEILING] = harness.Work(products, times=3)
+        products()
+        seconds, _ = harness.interleaved(works, rounds)
     result = figures(seconds, len(widths) * steps, repeats, flops * steps, amount) | {
         "compile_seconds": compile_seconds,
         "transfer_seconds": transfer_seconds,
@@ -154,7 +169,7 @@ def ours(
             if task.block not in programs:
                 init = jax.jit(jax.vmap(partial(init_state, task.block)))
                 epoch = jax.vmap(make_epoch(task.block, train), in_axes=(0, 0, 0, None, None))
-                programs[task.block] = init, jax.jit(epoch, donate_argnums=0, compiler_options=one_thread_each())
+                programs[task.block] = init, jax.jit(epoch, donate_argnums=0, compiler_options=training_options())
             states[task] = programs[task.block][0](keys[task])
         run()
 
@@ -179,6 +194,33 @@ def torch_loop(widths: tuple[int, ...], train: TrainConfig, x: np.ndarray, y: np
             optimiser.step()
     if device == "cuda":
         torch.cuda.synchronize()
+
+
+def _torch_processes(
+    open_pools: ExitStack, widths: tuple[int, ...], train: TrainConfig, x: np.ndarray, y: np.ndarray
+) -> Callable[[], None]:
+    """The loop in processes of one thread, as many as cores, which take the widths in turn, the largest first."""
+    pool = open_pools.enter_context(
+        ProcessPoolExecutor(worker_count(), get_context("spawn"), initializer=_begin, initargs=(train, x, y))
+    )
+
+    def run() -> None:
+        list(pool.map(_one_width, sorted(widths, reverse=True)))
+
+    run()
+    return run
+
+
+def _begin(*given: Any) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    _given.extend(given)
+
+
+def _one_width(width: int) -> None:
+    train, x, y = _given
+    torch_loop((width,), train, x, y, True)
 
 
 def torch_on_device() -> tuple[Any, str]:

@@ -130,6 +130,25 @@ def properties(machine: str) -> str:
     return _table(("seconds", "jaxhash", "peer", "jaxhash is"), rows)
 
 
+def figure(machine: str) -> str:
+    """Seconds of all properties of the models of a figure, by one program a task and model by model."""
+    found = _result("figure_properties", machine)
+    rows = [
+        (name, f"{took:.0f}", f"{1e3 * took / found['models']:.0f}") for name, took in found["median_seconds"].items()
+    ]
+    return _table((f"{found['models']} models", "seconds", "milliseconds a model"), rows)
+
+
+def step(machine: str) -> str:
+    """Where the time of a training step goes."""
+    found = _result("training_step", machine)
+    rows = []
+    for name, took in found["microseconds"].items():
+        rate = f"{found['gflops'][name]:.0f}" if name in found["gflops"] else ""
+        rows.append((name, f"{took:,.0f}", rate, f"{found['shares'][name]:.0%}" if rate else ""))
+    return _table(("on one core", "microseconds", "GFLOP/s", "of the last row"), rows)
+
+
 def codes(machine: str) -> str:
     """Seconds of each question about a million codes, ours and the peers'."""
     found = _result("codes", machine)
@@ -306,7 +325,9 @@ def fuzz(_: str) -> str:
 _WRITERS = (
     summary,
     training,
+    step,
     properties,
+    figure,
     codes,
     throughput,
     sizes,

@@ -69,18 +69,15 @@ class Place:
 
 
 @cache
-def one_thread_each() -> dict[str, str | bool]:
-    """Compiler options of CPU programs that run side by side, one a core: none splits its products between the cores.
+def training_options() -> dict[str, str | bool]:
+    """Compiler options of programs that train on a CPU side by side, one a worker: Eigen makes their products.
 
-    Training steps are too small to gain by it, and wait for each other. Accelerators need no options, and an XLA that
-    does not know these gets none.
+    XLA's other library, YNNPACK, splits small products between all cores, which are at work already
+    (`python -m bench.sweep_training`). Accelerators need no options, and an XLA that does not know these gets none.
     """
     if jax.default_backend() != "cpu":
         return {}
-    options: dict[str, str | bool] = {
-        "xla_cpu_multi_thread_eigen": False,
-        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INVALID",
-    }
+    options: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INVALID"}
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except jax.errors.JaxRuntimeError:  # pragma: no cover (depends on the version)

@@ -13,7 +13,7 @@ from jaxtyping import Array, Int
 
 from jaxhash.codes.code import WORD
 from jaxhash.codes.properties import WORDS_TOGETHER, words_measured
-from jaxhash.runtime.devices import Place, one_thread_each
+from jaxhash.runtime.devices import Place, training_options
 from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.inputs import OnDevice
 from jaxhash.training.evaluate import Evaluation, make_evaluate
@@ -33,7 +33,7 @@ class Programs:
     def __init__(self, block: Block, config: TrainConfig) -> None:
         self.init, self.evaluate = _of_any_recipe(block)
         epoch = jax.vmap(make_epoch(block, config), in_axes=(0, 0, 0, None, 0))
-        self.epoch = jax.jit(epoch, donate_argnums=0, compiler_options=one_thread_each())
+        self.epoch = jax.jit(epoch, donate_argnums=0, compiler_options=training_options())
 
 
 @lru_cache(maxsize=32)

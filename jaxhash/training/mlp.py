@@ -206,7 +206,7 @@ def adam(rate: optax.Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 
     """`optax.adam`, the same up to rounding, with the bias corrections pulled out of the element-wise part.
 
     With Optax's own, a task split between devices loses its equal bits on CPU (tests/sweeps/test_mesh.py), and an epoch
-    takes 3 % longer (`python -m bench.adam`; bench/results/adam-cpu-epyc-2-cores.json).
+    takes 5 % longer (`python -m bench.adam`; bench/results/adam-cpu-epyc-2-cores.json).
     """
 
     def update(

@@ -34,4 +34,4 @@ def test_the_table_says_what_is_met_and_what_is_missing(tmp_path, monkeypatch, c
     (nearest,) = [line for line in lines if "9-NN of 48,000" in line]
     assert "0.50" in nearest
     assert "no, 50% of it" in nearest
-    assert sum("no sweep_training-here.json" in line for line in lines) == 4
+    assert sum("no sweep_training-here.json" in line for line in lines) == 5

@@ -10,7 +10,7 @@ import pytest
 
 from jaxhash.hashing.perfect.fitting import FitConfig, fit
 from jaxhash.hashing.perfect.seeds import SeedsConfig
-from jaxhash.runtime.devices import cores, one_thread_each, worker_count
+from jaxhash.runtime.devices import cores, training_options, worker_count
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.training.mlp import TrainConfig
@@ -41,11 +41,11 @@ def test_a_sweep_and_a_fit_where_no_affinity_is_told(macos, tmp_path):
     assert sorted(hasher([f"key{i}" for i in range(60)]).tolist()) == list(range(60))
 
 
-def test_programs_side_by_side_have_options_on_a_cpu_only(monkeypatch):
+def test_training_programs_have_options_on_a_cpu_only(monkeypatch):
     x = np.eye(3, dtype=np.float32)
-    np.testing.assert_array_equal(jax.jit(lambda x: x @ x, compiler_options=one_thread_each())(x), x)
+    np.testing.assert_array_equal(jax.jit(lambda x: x @ x, compiler_options=training_options())(x), x)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert one_thread_each.__wrapped__() == {}
+    assert training_options.__wrapped__() == {}
 
 
 SAME_BITS = """

@@ -107,7 +107,9 @@ def windows(flat: Flat, width: int) -> Tokens:
     text = flat.text
     if (beyond := int(flat.starts[-1]) + width - len(text)) > 0:
         text = np.concatenate([text, np.zeros(beyond, np.uint8)])
-    return Tokens(np.lib.stride_tricks.sliding_window_view(text, width)[flat.starts], flat.lengths)
+    # As items of `width` bytes: NumPy copies them whole, in half the time that rows of a sliding window take.
+    items = np.ndarray(len(text) - width + 1, f"V{width}", np.ascontiguousarray(text), strides=1)[flat.starts]
+    return Tokens(items.view(np.uint8).reshape(-1, width), flat.lengths)
 
 
 def tokenize(keys: Iterable[str | bytes], length: int | None = None) -> Tokens:
