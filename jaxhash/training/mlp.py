@@ -210,8 +210,8 @@ def adam(rate: optax.Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 
     """
 
     def update(
-        gradient: Params, state: optax.ScaleByAdamState, params: Params | None = None
-    ) -> tuple[Params, optax.ScaleByAdamState]:
+        gradient: optax.Updates, state: optax.ScaleByAdamState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.ScaleByAdamState]:
         count = (state.count + 1).astype(jnp.float32)
         correction = jnp.sqrt(1 - b2**count)
         step, epsilon = rate(state.count) * correction / (1 - b1**count), eps * correction
