@@ -71,8 +71,8 @@ def renewed(words: Sequence[str], seed: int = 0) -> tuple[Callable[[], list[str]
     The first makes them one after another, so that neighbours in the list are neighbours in memory. Those of the second
     lie in memory in an order of their own, as in a list long in use. No word may hold a line end.
 
-    Where memory has gaps of words that were freed, new ones are put there, and reading them takes up to twice as long,
-    one time and not the next. So words are made until they lie one after another, a few times at most: those before
+    Where memory has gaps of words that were freed, new ones are put there, and reading them takes longer, one time
+    and not the next. So words are made until they lie one after another, a few times at most: those before
     fill the gaps.
     """
     order = random.Random(seed).sample(range(len(words)), len(words))

@@ -36,8 +36,9 @@ from jaxhash.training.mlp import TrainConfig, TrainState
 
 WIDTHS = STUDIES["mnist"].widths
 EXACT = ("train_redundancy", "test_redundancy", "knn_accuracy")
-"""Made of whole numbers; the others may differ by less than ..."""
+"""Properties that are made of whole numbers."""
 ROUNDED = 0.03
+"""The others, which are made of float32 products, may differ by less than this between two programs."""
 
 
 @dataclass(frozen=True)
