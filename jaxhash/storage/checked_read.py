@@ -19,6 +19,7 @@ MEMORY_SHARE = 0.5
 """Share of the machine's memory that may be taken for what one file or folder claims."""
 # "[[[": 88 bytes for each list of one, which has room for four, of 2 bytes with its end.
 _MEMORY_PER_BYTE_OF_JSON = 44
+_PIECE = 2**20
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
@@ -57,14 +58,17 @@ def read(path: Path, at_most: int) -> bytes:
         OSError: as `opened`, and if it is longer than `at_most` bytes.
     """
     with opened(path) as file:
-        # A file that grows meanwhile is read no further.
-        longer = os.fstat(file.fileno()).st_size > at_most
-        content = b"" if longer else file.read(at_most + 1)
-        if longer or len(content) > at_most:
+        longer, content = os.fstat(file.fileno()).st_size > at_most, bytearray()
+        # Piece by piece: `read(n)` takes n bytes of memory before it looks how many there are. A file that grows
+        # meanwhile is read no further.
+        while not longer and (piece := file.read(_PIECE)):
+            content += piece
+            longer = len(content) > at_most
+        if longer:
             raise OSError(
                 errno.EFBIG, f"longer than {at_most:,} bytes, the most that is read of such a file", str(path)
             )
-    return content
+    return bytes(content)
 
 
 def read_json(path: Path) -> Any:

@@ -50,6 +50,16 @@ def test_no_more_is_read_than_asked_for(tmp_path):
         checked_read.read_json(path)
 
 
+def test_a_small_file_takes_little_memory_however_much_may_be_read(tmp_path):
+    (tmp_path / "a").write_text("[1]")
+    tracemalloc.start()
+    try:
+        assert checked_read.read(tmp_path / "a", 2**30) == b"[1]"
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("text", [b"[" * 200_000, b'{"a":' * 200_000, b"1" * 5_000, b"\xff", b"", b"{"])
 def test_json_that_is_none_or_too_much(tmp_path, text):
     path = tmp_path / "x"
