@@ -25,10 +25,11 @@ from jaxhash.codes.lloyd import CODES_AT_A_TIME, _lloyd, draws, seed, tiles_of
 from jaxhash.codes.logistic import _fit
 from jaxhash.codes.nearest_words import knn_words
 from jaxhash.runtime.devices import SOON_COMPILED
-from jaxhash.sweeps.engine import plan
+from jaxhash.sweeps.engine import plan_mlps
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.presets import STUDIES
 from jaxhash.sweeps.programs import Programs
+from jaxhash.sweeps.tasks import block_of
 from jaxhash.training.mlp import TrainConfig, epoch_order
 
 BITS, CLASSES = 100, 10
@@ -99,14 +100,14 @@ def _programs(x: np.ndarray, y: np.ndarray, part: int) -> dict[str, Program]:
 def _epoch(x: np.ndarray, y: np.ndarray) -> Program:
     on_cpu = jax.default_backend() == "cpu"
     config = SweepConfig(dataset="mnist", widths=STUDIES["mnist"].widths, repeats=1 if on_cpu else 10)
-    task = plan(config, x.shape[1], CLASSES)[0]
+    task = plan_mlps(config, x.shape[1], CLASSES)[0]
     train = TrainConfig()
-    programs = Programs(task.block, train)
+    programs = Programs(block_of(config, task, x.shape[1], CLASSES), train)
     keys = jnp.stack([config.repeat_key(repeat) for repeat in task.repeats])
     order = jnp.asarray(np.stack([epoch_order(key, 0, len(x), train.batch_size) for key in keys]))
     labels = jnp.asarray(np.broadcast_to(y, (len(keys), len(y))), jnp.int32)
     pixels = jnp.asarray(x)
-    return Program(programs.epoch, (programs.init(keys), keys, order, pixels, labels), {})
+    return Program(programs.epoch, (programs.init(keys), keys, order, pixels, labels, {}), {})
 
 
 def _seconds(program: Program, options: dict[str, str | bool]) -> dict[str, float]:

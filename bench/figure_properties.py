@@ -10,7 +10,6 @@ one program a task, and model by model with `jaxhash.measure`, turn by turn. A w
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain, product
 from typing import NamedTuple
 
@@ -20,18 +19,17 @@ import tyro
 
 from bench import harness
 from bench.data import mnist
-from jaxhash.codes import PROPERTIES, Code, measure
-from jaxhash.codes.code import WORD
+from jaxhash.codes import PROPERTIES, measure
 from jaxhash.data import Dataset
 from jaxhash.runtime.devices import places, worker_count
 from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.sweeps.engine import plan
-from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.inputs import OnDevice, orders, prepare, put_on_device, repeat_keys, task_labels
 from jaxhash.sweeps.measuring import measured
 from jaxhash.sweeps.presets import STUDIES
-from jaxhash.sweeps.programs import Evaluated, Programs, evaluate, programs_of
+from jaxhash.sweeps.programs import Evaluated, Programs, evaluate, programs_for
+from jaxhash.sweeps.tasks import Task
 from jaxhash.training.mlp import TrainConfig, TrainState
 
 WIDTHS = STUDIES["mnist"].widths
@@ -103,20 +101,17 @@ def in_training(data: Dataset, widths: tuple[int, ...], repeats: int) -> list[Tr
     arrays = data.x_train, data.y_train, data.x_test, data.y_test
     config = SweepConfig(dataset=arrays, widths=widths, repeats=repeats, train=TrainConfig(epochs=1))
     there = put_on_device(config, prepare(config), places("none")[0])
-    return [
-        _in_training(config, task, there)
-        for task in plan(config, there.host.features, there.host.num_classes, there.place)
-    ]
+    return [_in_training(config, task, there) for task in plan(config, there.host, there.place)]
 
 
 def _in_training(config: SweepConfig, task: Task, there: OnDevice) -> Trained:
-    programs, keys = programs_of(task.block, config.train), repeat_keys(config, task)
+    programs, keys = programs_for(config, task, there.host), repeat_keys(config, task)
     labels, order = task_labels(config, there.host, task), orders(config, task, keys, 0, len(there.x))
     state, spread_keys, y, order = there.place.spread((programs.init(keys), keys, labels, order))
 
     def epoch() -> TrainState:
         nonlocal state
-        state, _ = programs.epoch(state, spread_keys, order, there.x, y)
+        state, _ = programs.epoch(state, spread_keys, order, there.x, y, {})
         return jax.block_until_ready(state)
 
     return Trained(config, task, there, programs, labels, epoch)
@@ -143,14 +138,12 @@ def _apart(some: list[list[dict[str, float]]], others: list[list[dict[str, float
 
 def _one_by_one(of: Trained, found: Evaluated) -> list[dict[str, float]]:
     numbers = []
-    for i, (m, width) in product(range(len(of.task.repeats)), enumerate(of.task.block.widths)):
-        words = -(-width // WORD)
-        code = partial(Code, num_bits=width)
+    for i, (m, width) in product(range(len(of.task.members)), enumerate(of.task.widths)):
         numbers.append(
             measure(
-                code(found.train.words[i, m, :, :words]),
+                found.code("train", i, m),
                 of.labels[i],
-                code(found.test.words[i, m, :, :words]),
+                found.code("test", i, m),
                 of.data.host.y_test,
                 key=stream_key(of.config.repeat_key(of.task.repeats[i]), Stream.MEASURE, width),
                 num_classes=of.data.host.num_classes,

@@ -23,11 +23,10 @@ import tyro
 from bench import harness
 from jaxhash.runtime.devices import Place, gather
 from jaxhash.sweeps import inputs, programs
-from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.measuring import measured
+from jaxhash.sweeps.tasks import Task
 from jaxhash.training.mlp import TrainConfig, TrainState
-from jaxhash.training.population import Block
 
 ROUNDING = {"float32": 2.0**-23, "TF32": 2.0**-11}
 """One unit in the last place, relative to the number."""
@@ -133,10 +132,9 @@ def trained(config: Config, place: Place, relative: float = 0.0) -> list[Seen]:
     )
     data = inputs.prepare(grid, config.data_dir)
     grid.train.steps_per_epoch(len(data.x_train))
-    block = Block(grid.widths, grid.model, data.features, data.num_classes)
-    task = Task(block, tuple(range(grid.repeats)))
+    task = Task.of(grid.widths, range(grid.repeats))
     there = inputs.put_on_device(grid, data, place)
-    of_block, keys = programs.programs_of(block, grid.train), inputs.repeat_keys(grid, task)
+    of_block, keys = programs.programs_for(grid, task, data), inputs.repeat_keys(grid, task)
     y = place.spread(inputs.task_labels(grid, data, task))
 
     def begin() -> Any:
@@ -147,11 +145,11 @@ def trained(config: Config, place: Place, relative: float = 0.0) -> list[Seen]:
 
     spread_keys = place.spread(keys)
     one_step = place.spread(order(0)[:, :1])
-    state, _ = of_block.epoch(begin(), spread_keys, one_step, there.x, y)
+    state, _ = of_block.epoch(begin(), spread_keys, one_step, there.x, y, {})
     seen = [_seen(0, grid, task, of_block, state, there)]
     state = begin()
     for epoch in range(max(config.epochs)):
-        state, _ = of_block.epoch(state, spread_keys, place.spread(order(epoch)), there.x, y)
+        state, _ = of_block.epoch(state, spread_keys, place.spread(order(epoch)), there.x, y, {})
         state = _moved(state, relative, epoch + 1)
         if epoch + 1 in config.epochs:
             seen.append(_seen(epoch + 1, grid, task, of_block, state, there))
@@ -207,15 +205,15 @@ def _moved(state: TrainState, relative: float, seed: int) -> TrainState:
 
 
 def _seen(epoch: int, grid: SweepConfig, task: Task, of_block: Any, state: Any, there: Any) -> Seen:
-    y, repeats = inputs.task_labels(grid, there.host, task), len(task.repeats)
+    y, repeats = inputs.task_labels(grid, there.host, task), len(task.members)
     looked = programs.evaluate(task, of_block, state, there, y)
-    models = measured(grid, looked, {})
+    models, test_words = measured(grid, looked, {}), np.asarray(gather(looked.test, repeats))
     found = [models[i * len(grid.widths) :][: len(grid.widths)] for i in range(repeats)]
     names = ("test_accuracy", "train_redundancy", "knn_accuracy", "test_kmeans_accuracy", "logistic_accuracy")
     return Seen(
         epoch,
         jax.tree.leaves(gather((state.params, state.stats), repeats)),
-        list(np.swapaxes(gather(looked.test.words, repeats), 0, 1)[: len(grid.widths)]),
+        list(np.swapaxes(test_words, 0, 1)[: len(grid.widths)]),
         grid.widths,
         {name: np.array([[model[name] for model in row] for row in found]) for name in names},
     )

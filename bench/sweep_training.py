@@ -29,9 +29,10 @@ import tyro
 from bench import harness
 from bench.data import mnist
 from jaxhash.runtime.devices import training_options, worker_count
-from jaxhash.sweeps.engine import plan
+from jaxhash.sweeps.engine import plan_mlps
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.presets import STUDIES
+from jaxhash.sweeps.tasks import block_of
 from jaxhash.training.mlp import TrainConfig, epoch_order, init_state, make_epoch
 
 OURS, CEILING = "jaxhash", "matrix products"
@@ -147,14 +148,15 @@ def ours(
     """A call that trains one epoch of every model; FLOPs of one step of one repeat; compile and transfer time."""
     config = SweepConfig(dataset="mnist", widths=widths, repeats=repeats, train=train)
     transfer, on_device = harness.timed(lambda: jax.block_until_ready((jnp.asarray(x), jnp.asarray(y))))
-    tasks = plan(config, x.shape[1], 10)
+    tasks = plan_mlps(config, x.shape[1], 10)
+    blocks = {task: block_of(config, task, x.shape[1], 10) for task in tasks}
     states: dict[Any, Any] = {}
     programs: dict[Any, Any] = {}
     keys: dict[Any, jax.Array] = {}
     orders: dict[Any, np.ndarray] = {}
 
     def work(task: Any) -> None:
-        states[task], _ = programs[task.block][1](states[task], keys[task], orders[task], *on_device)
+        states[task], _ = programs[blocks[task]][1](states[task], keys[task], orders[task], *on_device)
         jax.block_until_ready(states[task])
 
     pool = ThreadPoolExecutor(worker_count())
@@ -166,15 +168,16 @@ def ours(
         for task in tasks:
             keys[task] = jnp.stack([config.repeat_key(repeat) for repeat in task.repeats])
             orders[task] = np.stack([epoch_order(key, 0, len(x), train.batch_size) for key in keys[task]])
-            if task.block not in programs:
-                init = jax.jit(jax.vmap(partial(init_state, task.block)))
-                epoch = jax.vmap(make_epoch(task.block, train), in_axes=(0, 0, 0, None, None))
-                programs[task.block] = init, jax.jit(epoch, donate_argnums=0, compiler_options=training_options())
-            states[task] = programs[task.block][0](keys[task])
+            block = blocks[task]
+            if block not in programs:
+                init = jax.jit(jax.vmap(partial(init_state, block)))
+                epoch = jax.vmap(make_epoch(block, train), in_axes=(0, 0, 0, None, None))
+                programs[block] = init, jax.jit(epoch, donate_argnums=0, compiler_options=training_options())
+            states[task] = programs[block][0](keys[task])
         run()
 
     compile_seconds, _ = harness.timed(compiled)
-    flops = sum(task.block.flops_per_step(train.batch_size) * len(task.repeats) for task in tasks) // repeats
+    flops = sum(block.flops_per_step(train.batch_size) * len(task.members) for task, block in blocks.items()) // repeats
     return run, flops, compile_seconds, transfer
 
 

@@ -139,9 +139,7 @@ def run(config: Config, out: Path, console: Console, stop: threading.Event) -> N
     reduce = REDUCTIONS[config.reduction](config)
     console.print(estimate(config, cost(network), len(x)))
     description = {
-        "config": folder.as_json(
-            replace(config, keep_codes=False, out=None, data_dir=None)
-        ),  # what decides the numbers
+        "config": folder.plain(replace(config, keep_codes=False, out=None, data_dir=None)),  # what decides the numbers
         "data": hashlib.blake2b(b"".join(map(np.ndarray.tobytes, (x, y, x_test, y_test))), digest_size=16).hexdigest(),
         "features": data.features,
         "classes": data.num_classes,

@@ -146,7 +146,7 @@ def body(config: Config) -> None:
     out = config.folder("near_duplicates")
     model, dataset = load_network(config, out / "model")
     found = search(config, model, dataset)
-    bits = sum(model.module.units)
+    bits = model.codes(dataset.x_test[:1]).num_bits
     title = f"{dataset.name}: {config.copies} changed copies among {len(dataset.x_test):,} others, codes of {bits} bits"
     Console().print(show(found, title))
     save(out, {"near_duplicates": draw_figure(found, title)}, {"near_duplicates": [one.row for one in found]})

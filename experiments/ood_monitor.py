@@ -154,7 +154,8 @@ def body(config: Config) -> None:
     """Train or load, score, save, draw."""
     out = config.folder("ood_monitor")
     model, dataset = load_network(config, out / "model")
-    title = f"{dataset.name}: distance to {len(dataset.x_train):,} seen codes of {sum(model.module.units)} bits"
+    bits = model.codes(dataset.x_test[:1]).num_bits
+    title = f"{dataset.name}: distance to {len(dataset.x_train):,} seen codes of {bits} bits"
     own = scores(model, dataset, dataset.x_test[: config.examples])
     rows, distances = [], {}
     for name in config.others:

@@ -20,7 +20,8 @@ from .hashing.perfect.fitting import NotPerfect as NotPerfect
 from .hashing.perfect.fitting import fit as fit
 from .hashing.perfect.hasher import Hasher as Hasher
 from .hashing.perfect.hasher import load_hasher as load_hasher
-from .sweeps.folder import Model as Model
-from .sweeps.folder import load as load
+from .sweeps.models import Model as Model
+from .sweeps.models import load as load
+from .terminal.any_model import sweep as sweep
 
 __version__: str

@@ -36,6 +36,7 @@ from jaxhash.hashing.perfect.network import NetworkMethodConfig
 from jaxhash.hashing.perfect.seeds import SeedsConfig
 from jaxhash.hashing.perfect.sharded import ShardedConfig
 from jaxhash.runtime import memory
+from jaxhash.storage.program import PLATFORMS
 from jaxhash.storage.saves import Interrupted
 from jaxhash.sweeps import status, tensorboard
 from jaxhash.terminal.command import framed, interruptible
@@ -272,7 +273,7 @@ def _print_bins(path: Path, blocks: Iterable[Flat]) -> int:
 
 def _export(chosen: Export) -> int:
     hasher.load_hasher(chosen.folder).export(chosen.file)
-    _say(f"{chosen.file.stat().st_size:,} bytes for {', '.join(export.PLATFORMS)} written to {chosen.file}")
+    _say(f"{chosen.file.stat().st_size:,} bytes for {', '.join(PLATFORMS)} written to {chosen.file}")
     return OK
 
 

@@ -40,7 +40,7 @@ def test_models_are_trained_and_evaluated_on_the_device():
     order, x, y = jnp.zeros((2, 5, 4), jnp.int32), jnp.zeros((20, 6)), jnp.zeros((2, 20), jnp.int32)
     state = programs.init(keys)
     with jax.transfer_guard("disallow"):
-        state, losses = programs.epoch(state, keys, order, x, y)
+        state, losses = programs.epoch(state, keys, order, x, y, {})
         found = programs.evaluate(state.params, state.stats, x, y, None)
     assert np.isfinite(np.asarray(losses)).all()
     assert found.words.shape == (2, 16, 20, 1)  # room for more models
@@ -75,14 +75,14 @@ def test_a_task_is_few_programs_however_many_models_it_has(tmp_path, monkeypatch
     config = SweepConfig(widths=widths, repeats=repeats, random_inputs=True, train=TrainConfig(epochs=1, patience=0))
     data = inputs.put_on_device(config, inputs.prepare(config), places("none")[0])
     (task,) = engine.cut(config, data.host.features, data.host.num_classes, 10**9)
-    of_block, keys = programs.programs_of(task.block, config.train), inputs.repeat_keys(config, task)
+    of_block, keys = programs.programs_for(config, task, data.host), inputs.repeat_keys(config, task)
     y, order = inputs.task_labels(config, data.host, task), inputs.orders(config, task, keys, 0, len(data.x))
     state, order = data.place.spread((of_block.init(keys), order))
     there = data.place.spread(y)
 
     def epoch():
         nonlocal state
-        state, _ = of_block.epoch(state, keys, order, data.x, there)
+        state, _ = of_block.epoch(state, keys, order, data.x, there, {})
 
     assert called(epoch, tmp_path / "epoch") == {"epoch": once}
     looked = programs.evaluate(task, of_block, state, data, y)

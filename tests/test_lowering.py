@@ -59,7 +59,7 @@ def of_sweeps():
     state = jax.eval_shape(programs.init, repeats)
     x, y = jnp.zeros((20, 6)), jnp.zeros((2, 20), jnp.int32)
     yield "sweep: start", programs.init, (repeats,), {}
-    yield "sweep: epoch", programs.epoch, (state, repeats, jnp.zeros((2, 5, 4), jnp.int32), x, y), {}
+    yield "sweep: epoch", programs.epoch, (state, repeats, jnp.zeros((2, 5, 4), jnp.int32), x, y, {}), {}
     yield "sweep: evaluate", programs.evaluate, (state.params, state.stats, x, y, jnp.array([5, 20])), {}
 
 

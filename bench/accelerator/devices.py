@@ -74,7 +74,7 @@ def _epoch(quick: bool, place: Place, most: int, x: np.ndarray, y: np.ndarray) -
     state = [place.spread(programs.init(own))]
 
     def run() -> None:
-        state[0], _ = programs.epoch(state[0], keys, order, pixels, of_repeats)
+        state[0], _ = programs.epoch(state[0], keys, order, pixels, of_repeats, {})
         jax.block_until_ready(state[0])
 
     return run

@@ -20,7 +20,7 @@ def in_training(setting: Setting) -> tuple[list[figure_properties.Trained], str]
 def run(setting: Setting) -> dict[str, Any]:
     """Seconds for the codes and the properties of all models after an epoch."""
     tasks, source = in_training(setting)
-    models = sum(len(one.task.repeats) * len(one.task.block.widths) for one in tasks)
+    models = sum(one.task.models for one in tasks)
     harness.say(f"{models} models of {source}: an epoch")
     states = [one.epoch() for one in tasks]
 

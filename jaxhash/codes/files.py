@@ -226,14 +226,37 @@ def writing(
             raise ValueError(f"{path}: {written} rows were written, {n} were announced")
         _header_of(path).unlink(missing_ok=True)
         atomic.rename(draft, path, made=made)
-        description = {
-            "num_bits": num_bits,
-            "layers": [layer._asdict() for layer in layers],
-            "skipped": [one._asdict() for one in skipped],
-        }
+        description = description_of(_no_words(num_bits, layers, skipped))
         checkpoint.write_text(_header_of(path), json.dumps(description, indent=1))
     finally:
         draft.unlink(missing_ok=True)
+
+
+def description_of(code: Code) -> dict[str, Any]:
+    """What a code is, apart from its words, for JSON."""
+    return {
+        "num_bits": code.num_bits,
+        "layers": [layer._asdict() for layer in code.layers],
+        "skipped": [one._asdict() for one in code.skipped],
+    }
+
+
+def _no_words(num_bits: int, layers: Sequence[Layer], skipped: Sequence[Skipped]) -> Code:
+    return Code(jnp.zeros((0, 0), jnp.uint32), num_bits, tuple(layers), tuple(skipped))
+
+
+def described(said: Any) -> Code:
+    """What `description_of` told, as a code of no words; numbers are taken as they stand.
+
+    Raises:
+        KeyError, TypeError: if it is something else.
+    """
+    layers = tuple(
+        Layer(str(one["name"]), one["start"], one["size"], tuple(one["shape"]), str(one["source"]))
+        for one in said["layers"]
+    )
+    skipped = tuple(Skipped(str(one["name"]), str(one["reason"])) for one in said["skipped"])
+    return _no_words(said["num_bits"], layers, skipped)
 
 
 def load(path: str | Path) -> CodeFile:
@@ -249,12 +272,8 @@ def load(path: str | Path) -> CodeFile:
     mend = "write the codes again"
     try:
         description = checked_read.read_json(_header_of(path))
-        num_bits = description["num_bits"]
-        layers = tuple(
-            Layer(str(one["name"]), one["start"], one["size"], tuple(one["shape"]), str(one["source"]))
-            for one in description["layers"]
-        )
-        skipped = tuple(Skipped(str(one["name"]), str(one["reason"])) for one in description["skipped"])
+        code = described(description)
+        num_bits, layers, skipped = code.num_bits, code.layers, code.skipped
         sound = type(num_bits) is int and num_bits >= 0 and _fit(layers, num_bits)
         with checked_read.opened(path) as file:
             if (version := np.lib.format.read_magic(file)) != (1, 0):

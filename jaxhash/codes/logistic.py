@@ -24,6 +24,8 @@ MAX_NEWTON_STEPS = 50
 MAX_CG_STEPS = 40
 # Largest gradient entry a sample at which a pair is solved; scikit-learn stops at 1e-4.
 TOLERANCE = 1e-5
+# Features up to which the Hessian at 0 is inverted: more take its diagonal, as the inverse costs their third power.
+MOST_INVERTED = 512
 
 
 class OneVsOne(NamedTuple):
@@ -195,12 +197,16 @@ def _newton(problem: _Problem, num_classes: int, count: Array) -> Float[Array, "
         return problem.penalty * w - problem.strength * back(sign * p), problem.strength * p * (1 - p)
 
     # At w = 0 every example has curvature 1/4. A trace of it keeps the inverses of pairs without examples defined.
-    gram = jnp.einsum("cnd,cne->cde", problem.x, problem.x, precision=HIGHEST)
-    at_zero = 0.25 * problem.strength * (gram[low] + gram[high]) + jnp.diag(problem.penalty + 1e-3)
-    inverse = _inverse(at_zero)
+    trace = problem.penalty + 1e-3
+    if problem.x.shape[-1] <= MOST_INVERTED:
+        gram = jnp.einsum("cnd,cne->cde", problem.x, problem.x, precision=HIGHEST)
+        inverse = _inverse(0.25 * problem.strength * (gram[low] + gram[high]) + jnp.diag(trace))
+    else:
+        diagonal = jnp.square(problem.x).sum(1)
+        inverse = 1 / (0.25 * problem.strength * (diagonal[low] + diagonal[high]) + trace)
 
     def precondition(r: Array) -> Array:
-        return (inverse * r[:, :, None]).sum(1)
+        return inverse * r if inverse.ndim == 2 else (inverse * r[:, :, None]).sum(1)
 
     def direction(g: Array, curvature: Array, wanted: Array) -> Array:
         """Conjugate gradients on H d = -g, all pairs in step, until each residual is a tenth of its gradient."""

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
+Labels = Int32[np.ndarray, " _"] | Float32[np.ndarray, "..."]
+"""Classes, or targets that are none."""
 _MEND_LABELS = "number the classes 0, 1, 2, ..."
 
 
@@ -23,13 +25,20 @@ class Dataset:
 
     name: str
     x_train: Float32[np.ndarray, "train features"]
-    y_train: Int32[np.ndarray, " train"]
+    y_train: Labels
     x_validation: Float32[np.ndarray, "validation features"]
-    y_validation: Int32[np.ndarray, " validation"]
+    y_validation: Labels
     x_test: Float32[np.ndarray, "test features"]
-    y_test: Int32[np.ndarray, " test"]
+    y_test: Labels
     num_classes: int
-    """Labels are 0 ... num_classes - 1."""
+    """Labels are 0 ... num_classes - 1. 0: they are no classes, but float32 targets."""
+    as_given: tuple[int, ...] | None = None
+    """Shape of an example before it became a row, where that was given."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an example, as models of one's own get it: as the arrays had it, else a row."""
+        return (self.features,) if self.as_given is None else self.as_given
 
     @property
     def features(self) -> int:
@@ -43,7 +52,8 @@ class Dataset:
         Args:
             x_train: examples [n, ...], uint8 (pixels, divided by 255) or floating point (taken as they are). Images are
                 flattened.
-            y_train: labels [n] or [n, 1], integers 0 ... k - 1, each of which occurs in the first 80 %.
+            y_train: labels [n] or [n, 1], integers 0 ... k - 1, each of which occurs in the first 80 %; or targets that
+                are no classes, floating point [n, ...], for models of one's own (`jaxhash.sweep`).
             x_test: examples [m, ...], of the same kind and size.
             y_test: labels [m] or [m, 1].
             name: what the dataset is called in messages and results.
@@ -56,7 +66,7 @@ class Dataset:
         >>> Dataset.from_arrays(x, y, x[:4], y[:4]).x_train.shape
         (8, 16)
         """
-        kinds = [np.asarray(x).dtype for x in (x_train, x_test)]
+        kinds, shape = [np.asarray(x).dtype for x in (x_train, x_test)], np.shape(x_train)[1:]
         x_train, x_test = _examples("x_train", x_train), _examples("x_test", x_test)
         y_train, y_test = _labels("y_train", y_train), _labels("y_test", y_test)
         for part, x, y in (("train", x_train, y_train), ("test", x_test, y_test)):
@@ -73,8 +83,13 @@ class Dataset:
                 "give both as uint8, or both as floating point in one range"
             )
         training = first_80_percent(len(y_train))
-        classes = _count_classes(y_train, y_test, training)
-        return cls(name, *split(x_train, y_train, training), as_float32(x_test), y_test, classes)
+        if y_train.dtype != y_test.dtype or y_train.shape[1:] != y_test.shape[1:]:
+            raise ValueError(
+                f"y_train is {y_train.dtype} {list(y_train.shape)}, y_test {y_test.dtype} {list(y_test.shape)}; give "
+                "labels in both, or targets of one shape"
+            )
+        classes = _count_classes(y_train, y_test, training) if y_train.dtype == np.int32 else 0
+        return cls(name, *split(x_train, y_train, training), as_float32(x_test), y_test, classes, shape)
 
 
 def first_80_percent(n: int) -> int:
@@ -83,12 +98,12 @@ def first_80_percent(n: int) -> int:
 
 
 def split(
-    x: np.ndarray, y: Int32[np.ndarray, " n"], training: int
+    x: np.ndarray, y: Labels, training: int
 ) -> tuple[
     Float32[np.ndarray, "train features"],
-    Int32[np.ndarray, " train"],
+    Labels,
     Float32[np.ndarray, "validation features"],
-    Int32[np.ndarray, " validation"],
+    Labels,
 ]:
     """Examples and labels of the first `training` examples, then of the others; pixels (uint8) in [0, 1]."""
     x = as_float32(x)
@@ -179,14 +194,19 @@ def _examples(name: str, given: Any) -> np.ndarray:
     return x
 
 
-def _labels(name: str, given: Any) -> Int32[np.ndarray, " n"]:
+def _labels(name: str, given: Any) -> Labels:
     y = np.asarray(given)
+    if y.dtype.kind == "f" and y.ndim:
+        targets = np.ascontiguousarray(y, np.float32)
+        if not np.isfinite(targets).all():
+            raise ValueError(f"{name} holds NaN or infinite numbers (as float32); remove or replace them")
+        return targets
     if y.ndim == 2 and y.shape[1] == 1:  # as Keras has them
         y = y[:, 0]
     if y.ndim != 1:
         raise ValueError(f"{name} has shape {y.shape}; give one label for each example, [n]")
     if y.dtype.kind not in "iu":
-        raise ValueError(f"{name} is {y.dtype}; give labels as integers 0, 1, 2, ...")
+        raise ValueError(f"{name} is {y.dtype}; give labels as integers 0, 1, 2, ..., or targets as floating point")
     if len(y) and not 0 <= y.min() <= y.max() < 2**31:
         raise ValueError(f"{name} holds labels {y.min()} ... {y.max()}; {_MEND_LABELS}")
     return np.ascontiguousarray(y, dtype=np.int32)

@@ -130,7 +130,9 @@ def kernel_keys(config: ModelConfig, key: Key[Array, ""]) -> Key[Array, " kernel
     return jnp.stack(keys)
 
 
-def dropout_mask(key: Key[Array, ""], layer: int, units: int, n: int, rate: float) -> Float[Array, "units n"]:
+def dropout_mask(
+    key: Key[Array, ""], layer: int, units: int, n: int, rate: Float[Array, ""] | float
+) -> Float[Array, "units n"]:
     """0 where a unit is dropped, 1 / (1 - rate) where it stays; the same for a model alone or in a population."""
     keep = jax.random.bernoulli(jax.random.fold_in(key, layer), 1 - rate, (units, n))
     return keep / (1.0 - rate)

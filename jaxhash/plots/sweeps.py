@@ -3,6 +3,7 @@
 Lines are means over repeats, bands one standard deviation either side.
 """
 
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -33,6 +34,50 @@ def capacity(results: xr.Dataset, title: str) -> Figure:
         axes.set(xlabel="width (hidden units)", ylim=(-0.03, 1.03))
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
+    figure.suptitle(title)
+    return figure
+
+
+def of_grid(results: xr.Dataset, title: str) -> Figure:
+    """The figure of any sweep: `capacity` where the grid is widths alone, else a panel for each number.
+
+    Panels are drawn against the first axis of several numbers; every combination of the other axes is a line. Of
+    several snapshots and sample sizes it shows the last and largest.
+    """
+    numbers = [str(name) for name in results.data_vars if results[name].ndim and name not in ("epochs", "diverged")]
+    others = [str(name) for name in results.dims if name not in ("repeat", "epoch", "examples")]
+    if others == ["width"] and {"knn_accuracy", "logistic_accuracy", "test_kmeans_accuracy"} <= set(numbers):
+        return capacity(results, title)
+    results = results.sel({name: results[name].max().item() for name in ("epoch", "examples") if name in results.dims})
+    if not others:  # repeats alone
+        results, others = results.rename(repeat="model").expand_dims("repeat"), ["model"]
+    others = [name for name in others if results.sizes[name] > 1] or others[:1]
+    numeric = [name for name in others if results[name].dtype.kind in "if"]
+    along = next(iter(numeric or others))
+    lines = [name for name in others if name != along]
+    shown = [name for name in numbers if not name.endswith("loss")] or numbers
+    columns = min(len(shown), 4)
+    rows = -(-len(shown) // columns)
+    figure = Figure(figsize=(3.6 * columns, 3.1 * rows + 0.6), layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    results = results.isel({name: 0 for name in results.dims if name not in (*others, "repeat")})
+    for axes, name in zip(panels.flat, shown, strict=False):
+        for i, values in enumerate(itertools.product(*(results[axis].values for axis in lines))):
+            label = ", ".join(f"{axis.replace('_', ' ')} {value}" for axis, value in zip(lines, values, strict=True))
+            of = results[name].sel(dict(zip(lines, values, strict=True)))
+            line(axes, of, label or name, *LINES[i % len(LINES)])
+        at = results[along].values
+        if along in numeric and at.min() > 0 and at.max() >= 10 * at.min():
+            axes.set_xscale("log")
+        axes.set_title(name.replace("_", " "), fontsize=11)
+        axes.grid(alpha=0.25)
+    for axes in panels.flat[len(shown) :]:
+        axes.set_visible(False)
+    for axes in panels[-1]:
+        axes.set_xlabel(along.replace("_", " "))
+    if lines:
+        handles, labels = panels[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)
     figure.suptitle(title)
     return figure
 

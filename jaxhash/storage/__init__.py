@@ -7,6 +7,7 @@ saves           step saves of one training: the latest to go on from, the older 
 event_log       JSON lines, written while a run works
 locks           one process at a time in a folder, and which one
 atomic          a file or folder gets its name once it is on the disk
+program         a compiled function as bytes (StableHLO)
 checked_read    files of unknown origin, read with a limit
 """
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 from orbax.checkpoint import v1 as ocp
 
 from jaxhash.storage import atomic, checked_read
@@ -27,6 +28,10 @@ FORMAT = 1
 OVERHEAD_BYTES = 2**17
 """Of a checkpoint, beyond its arrays: some ten small files and folders, a block of the disk each."""
 
+_DTYPES = (
+    *("bool", "float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+)
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{32}")
 
 # Orbax counts its steps and keeps its event loops for the whole process: a save fails now and then while another thread
@@ -74,6 +79,17 @@ def describe(path: Path) -> dict[str, Any]:
         CheckpointError: if the checkpoint is missing, damaged, or of another format.
     """
     return _read_meta(path)["description"]
+
+
+def abstract(shape: Any, dtype: Any) -> jax.ShapeDtypeStruct:
+    """An array of a shape and type that a description tells.
+
+    Raises:
+        ValueError, TypeError: if it tells something else. NumPy would read a type as Python's source.
+    """
+    if dtype not in _DTYPES:
+        raise ValueError(f"{dtype!r:.40} is no type of an array")
+    return jax.ShapeDtypeStruct(tuple(shape), jnp.dtype(dtype))
 
 
 def restore(path: Path, like: Any) -> Any:

@@ -10,9 +10,11 @@ model, by its coordinates (`load`).
 A run that was interrupted continues with the same call.
 
 grid, presets           what a sweep is; the study's values for each dataset
+tasks                   which models are trained by one call; how a grid is cut
 engine, task            `run`; one task: train, evaluate, measure, save
-inputs                  its data; programs: what trains and evaluates it, compiled; measuring: what measures its codes
-folder, results         the folder of a run, `load`; its results
+inputs                  its data; measuring: what measures its codes
+programs, any_model     what trains and evaluates the study's MLPs, compiled; the same for models of one's own
+folder, models, results the folder of a run; `load`; its results
 cost, dry_run           time left; what each program of a sweep does and needs, before it is run
 log, status, tensorboard            the event log; how a run stands
 variants, compare, layers, phase    several sweeps and effect sizes; codes of layers; the phase chart
@@ -20,8 +22,9 @@ variants, compare, layers, phase    several sweeps and effect sizes; codes of la
 
 from jaxhash.sweeps.cost import Cost
 from jaxhash.sweeps.engine import plan, prepare, run
-from jaxhash.sweeps.folder import Model, RunError, load
+from jaxhash.sweeps.folder import RunError
 from jaxhash.sweeps.grid import METRICS, RANDOM, SweepConfig
+from jaxhash.sweeps.models import Model, load
 from jaxhash.sweeps.results import collect, save_results
 from jaxhash.sweeps.task import Callback, Interrupted, Progress
 from jaxhash.training.mlp import TrainConfig

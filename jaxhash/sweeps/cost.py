@@ -8,12 +8,11 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.inputs import OnDevice, orders, repeat_keys, task_labels
 from jaxhash.sweeps.measuring import measured
-from jaxhash.sweeps.programs import Evaluated, Programs, evaluate, shape_to_measure
+from jaxhash.sweeps.programs import Evaluated, Programs, Work, evaluate, shape_to_measure
 from jaxhash.sweeps.task import Callback, Progress, Sweep
-from jaxhash.training.population import Block
+from jaxhash.sweeps.tasks import Task
 
 SHORT = 0.2
 """Seconds: work that takes less is timed three times."""
@@ -34,9 +33,7 @@ class Cost(NamedTuple):
     """To measure a model takes as long as to train it for so many epochs, on average and compiling included."""
 
 
-def calibrate(
-    sweep: Sweep, tasks: list[Task], programs: Mapping[Block, Programs], data: OnDevice, workers: int
-) -> Cost:
+def calibrate(sweep: Sweep, tasks: list[Task], programs: Mapping[Task, Programs], data: OnDevice, workers: int) -> Cost:
     """Count the cost of some tasks and time it: an epoch and a measuring of the costliest block, on all workers.
 
     The programs are those of the sweep, so that what is compiled here is not compiled again. Models of narrower blocks
@@ -44,19 +41,22 @@ def calibrate(
     with their words, and compiling for another number of words as long as for the first.
     """
     config, n = sweep.config, len(data.x)
-    costliest = max(tasks, key=_flops)
-    samples = _one_of_each_size(tasks, costliest.block, n)
-    program, keys = programs[costliest.block], repeat_keys(config, costliest)
+    flops = {task: programs[task].block.flops_per_step(1) * len(task.members) for task in tasks}
+    shapes = {task: shape_to_measure(task.examples, max(programs[task].bits), n) for task in tasks}
+    costliest = max(tasks, key=lambda task: flops[task])
+    program, keys, hyper = programs[costliest], repeat_keys(config, costliest), costliest.hyper()
+    # For every number of rows in which codes are measured, a task that is measured so.
+    samples = {shapes[task][0]: task for task in tasks if programs[task] is program}
     y = task_labels(config, data.host, costliest)
-    spread_keys, y = data.place.spread((keys, y))
+    of_members = data.place.spread(Work(keys, y, hyper))
     start = time.perf_counter()
-    states = [data.place.spread(program.init(keys))]
+    states = [data.place.spread(program.start(keys, hyper, data))]
     init_compiling = time.perf_counter() - start
-    states += [data.place.spread(program.init(keys)) for _ in range(workers - 1)]
+    states += [data.place.spread(program.start(keys, hyper, data)) for _ in range(workers - 1)]
 
     def an_epoch(worker: int) -> None:
         order = data.place.spread(orders(config, costliest, keys, 0, n))
-        states[worker] = jax.block_until_ready(program.epoch(states[worker], spread_keys, order, data.x, y))[0]
+        states[worker] = jax.block_until_ready(program.train(states[worker], of_members, order, data, lambda: None))[0]
 
     with ThreadPoolExecutor(workers) as pool:
         epoch_compiling, epoch_seconds = _timed(pool, workers, an_epoch)
@@ -70,7 +70,7 @@ def calibrate(
             found = evaluate(task, program, states[0], data, own)
 
             def an_evaluation(worker: int, task: Task = task, own: np.ndarray = own) -> None:
-                jax.block_until_ready(evaluate(task, program, states[0], data, own).train)
+                jax.block_until_ready(evaluate(task, program, states[0], data, own).metrics)
 
             def a_measuring(worker: int, found: Evaluated = found) -> None:
                 measured(config, found, sweep.properties, most=most)
@@ -79,22 +79,21 @@ def calibrate(
                 max, (evaluate_compiling, evaluate_seconds), _timed(pool, workers, an_evaluation)
             )
             measure_compiling[rows], measure_seconds[rows] = _timed(pool, workers, a_measuring)
-            measure_seconds[rows] /= len(task.repeats) * len(task.block.widths[:most])
+            measure_seconds[rows] /= len(task.members) * len(task.widths[:most])
 
     snapshots = len(config.snapshot_epochs)
     # One of each number of rows is compiled now, and so are the programs of one block.
-    compiled = dict(shape_to_measure(task, n) for task in samples.values())
-    shapes = {task: shape_to_measure(task, n) for task in tasks}
-    training = [epoch_seconds * config.train.epochs * _flops(task) / _flops(costliest) for task in tasks]
+    compiled = dict(shapes[task] for task in samples.values())
+    training = [epoch_seconds * config.train.epochs * flops[task] / flops[costliest] for task in tasks]
     measuring = []
     for task, (rows, words) in shapes.items():
         each = measure_seconds[rows] * (2 + words) / (2 + compiled[rows])
-        measuring.append(snapshots * (evaluate_seconds + each * len(task.repeats) * len(task.block.widths)))
+        measuring.append(snapshots * (evaluate_seconds + each * task.models))
     others = {*shapes.values()} - {*compiled.items()}
-    blocks = len({task.block for task in tasks}) - 1
+    blocks = len({programs[task] for task in tasks}) - 1
     compiling = sum(measure_compiling[rows] for rows, _ in others)
     compiling += blocks * (init_compiling + epoch_compiling + evaluate_compiling)
-    models = sum(len(task.repeats) * len(task.block.widths) for task in tasks)
+    models = sum(task.models for task in tasks)
     return Cost(
         models=models,
         measurings=models * snapshots,
@@ -124,17 +123,13 @@ class Estimate:
         task = progress.task
         if task.name in self._todo:
             # Measured after its last epoch: models that stopped early have no more to train.
-            self._trained[task.name] = progress.epoch * len(task.repeats) * len(task.block.widths)
+            self._trained[task.name] = progress.epoch * task.models
             self._measured += len(progress.models)
         total = self._cost.models * self._epochs + self._cost.measurings * self._cost.epochs_a_measuring
         done = (sum(self._trained.values()) + self._measured * self._cost.epochs_a_measuring) / total
         elapsed = time.monotonic() - self._began
         as_planned, as_it_went = self._cost.seconds * (1 - done), elapsed * (1 - done) / max(done, 1e-9)
         return max((1 - done) * as_planned + done * as_it_went, 0.0)
-
-
-def _flops(task: Task) -> int:
-    return task.block.flops_per_step(1) * len(task.repeats)
 
 
 def until_all_are_done(seconds: list[float], workers: int) -> float:
@@ -147,11 +142,6 @@ def until_all_are_done(seconds: list[float], workers: int) -> float:
     for some in sorted(seconds, reverse=True):
         busy[busy.index(min(busy))] += some
     return max(busy)
-
-
-def _one_of_each_size(tasks: list[Task], block: Block, n: int) -> dict[int, Task]:
-    """For every number of rows in which codes are measured, a task of a block that is measured so."""
-    return {shape_to_measure(task, n)[0]: task for task in tasks if task.block == block}
 
 
 def _timed(pool: ThreadPoolExecutor, workers: int, work: Callable[[int], None]) -> tuple[float, float]:

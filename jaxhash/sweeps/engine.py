@@ -9,11 +9,10 @@ nothing else: the same programs train and measure them all. The file is not call
 the function.
 """
 
-import dataclasses
 import itertools
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
@@ -27,21 +26,15 @@ from jaxhash.runtime import memory as device_memory
 from jaxhash.runtime.devices import Place, places, worker_count
 from jaxhash.runtime.processes import Group, appear
 from jaxhash.storage import checkpoint
-from jaxhash.sweeps import folder, log
+from jaxhash.sweeps import any_model, folder, log
 from jaxhash.sweeps.cost import Cost, Estimate, calibrate
-from jaxhash.sweeps.folder import RunError, Task
 from jaxhash.sweeps.grid import Properties, SweepConfig
 from jaxhash.sweeps.inputs import OnDevice, digest, prepare, put_on_device
-from jaxhash.sweeps.programs import Programs, programs_of
+from jaxhash.sweeps.programs import programs_for
 from jaxhash.sweeps.results import collect, save_results
 from jaxhash.sweeps.task import Callback, Interrupted, Sweep, folder_of, is_done, work
-from jaxhash.training.population import Block, plan_blocks
+from jaxhash.sweeps.tasks import Task, as_json, cut
 
-# Parameters, gradients and moments, 16 bytes a parameter, about fit a server core's private cache (2 MB). Measured on
-# MNIST: 100, 130, 200, 260 units a block give 11.6, 12.7, 14.8, 13.3 thousand model-steps a second on 2 cores.
-CPU_BLOCK_BYTES = 2_600_000
-# Accelerators: a quarter of the memory for 16 bytes a parameter leaves room for the data and the codes.
-ACCELERATOR_SHARE = 0.25
 OUT_OF_MEMORY = (
     "Give a smaller --batch-size, or fewer --widths or --repeats to a run (and the others to another); what was "
     "finished is saved"
@@ -91,7 +84,8 @@ def run(
     sweep = Sweep(config, Path(out), properties or {}, callback, stop)
     with nullcontext() if group is None else group.sweep(stop):
         at, data = places(mesh), prepare(config, data_dir)
-        config.train.steps_per_epoch(len(data.x_train))
+        for batch_size in config.grid.get("batch_size", (config.train.batch_size,)):
+            config.recipe({"batch_size": batch_size}).steps_per_epoch(len(data.x_train))
         with (
             _opened(sweep.out, _description(sweep, data, at[0]), group, stop) as noted,
             device_memory.explained(OUT_OF_MEMORY),
@@ -110,12 +104,15 @@ def _run(
 ) -> xr.Dataset:
     config, out, stop = sweep.config, sweep.out, sweep.stop
     process, processes = (0, 1) if group is None else (group.index, group.count)
-    if len({len(task.repeats) for task in tasks}) > 2:
-        raise RunError(f"{out / folder.CONFIG}: cut into tasks of more than two sizes; restore it from a copy")
-    programs = {block: programs_of(block, config.train) for block in {task.block for task in tasks}}
+    host = data[0].host
+    programs: Any
+    if config.network is None:
+        programs = {task: programs_for(config, task, host) for task in tasks}
+    else:
+        programs = any_model.all_programs(config, tasks, host, out)
     todo = [task for task in tasks if not is_done(sweep, task)]
     callback, workers = sweep.callback, max(worker_count(), len(data))
-    if announce is not None and todo:
+    if announce is not None and todo and config.network is None:
         cost = calibrate(sweep, todo, programs, data[0], workers)
         announce(cost)
         callback = Estimate(cost, todo, config.train.epochs).telling(callback)
@@ -126,7 +123,7 @@ def _run(
             _meet(group, "done", stop)
             appear(folder_of(sweep, task, e) for task in tasks for e in config.snapshot_epochs)
             for task in others:  # they are done: this only reports them
-                work(sweep, task, programs[task.block], data[0])
+                work(sweep, task, programs[task], data[0])
         found = collect(out)
         if process == 0:
             save_results(out, found)
@@ -141,11 +138,12 @@ def _description(sweep: Sweep, data: Dataset, place: Place) -> dict[str, Any]:
     own = {name: one.description for name, one in sweep.properties.items()}
     return {
         "format": checkpoint.FORMAT,
-        "config": folder.as_json(dataclasses.replace(sweep.config, dataset=sweep.config.data_name)),
+        "config": folder.plain(sweep.config),
+        "metrics": sweep.config.metrics(data.num_classes),
         "data": digest(data),
         "features": data.features,
         "classes": data.num_classes,
-        "tasks": [folder.task_as_json(task) for task in plan(sweep.config, data.features, data.num_classes, place)],
+        "tasks": [as_json(task) for task in plan(sweep.config, data, place)],
         "versions": {name: version(name) for name in ("jaxhash", "jax", "jaxlib", "flax", "optax", "numpy")},
         "device": place.devices[0].device_kind,
     } | ({"properties": own} if own else {})
@@ -173,10 +171,19 @@ def _meet(group: Group, where: str, stop: threading.Event) -> None:
         raise Interrupted
 
 
-def plan(config: SweepConfig, features: int, classes: int, place: Place | None = None) -> list[Task]:
-    """Cut a grid into tasks that suit a place (the first device by default), the costliest first, so that threads end
-    together.
+def plan(config: SweepConfig, data: Dataset, place: Place | None = None) -> list[Task]:
+    """Cut a grid into tasks that suit a place (the first device by default).
+
+    Raises:
+        ValueError: if models of one's own cannot be trained on the data.
     """
+    if config.network is not None:
+        return any_model.plan(config, data)
+    return plan_mlps(config, data.features, data.num_classes, place)
+
+
+def plan_mlps(config: SweepConfig, features: int, classes: int, place: Place | None = None) -> list[Task]:
+    """`plan` of the study's MLPs, whatever the data."""
     devices = (places("none")[0] if place is None else place).devices
     memory = None
     if devices[0].platform != "cpu":  # pragma: no cover (accelerators)
@@ -184,34 +191,10 @@ def plan(config: SweepConfig, features: int, classes: int, place: Place | None =
     return cut(config, features, classes, memory, len(devices))
 
 
-def cut(config: SweepConfig, features: int, classes: int, memory: int | None, devices: int = 1) -> list[Task]:
-    """`plan` for so many accelerators, each with so many bytes of memory; for a CPU if that is None."""
-    parameter_bytes = 16 * features
-    sizes = sorted(config.sample_sizes, reverse=True)
-    members = [(repeat, size) for repeat in range(config.repeats) for size in sizes or (None,)]
-    at_once = 1
-    if memory is None:
-        units_per_block = max(CPU_BLOCK_BYTES // parameter_bytes, 1)
-    else:
-        units_per_block = max(int(ACCELERATOR_SHARE * memory) // parameter_bytes, 1)
-        units = sum(config.model.units(width) for width in config.widths)
-        at_once = min(max(units_per_block // units, 1) * devices, len(members))
-    blocks = plan_blocks(config.widths, config.model, features, classes, units_per_block=units_per_block)
-    return [
-        Task(
-            block,
-            tuple(repeat for repeat, _ in members[start : start + at_once]),
-            tuple(size for _, size in members[start : start + at_once] if size is not None),
-        )
-        for start in range(0, len(members), at_once)
-        for block in sorted(blocks, key=lambda block: -block.flops_per_step(1))
-    ]
-
-
 def _run_tasks(
     sweep: Sweep,
     tasks: list[Task],
-    programs: dict[Block, Programs],
+    programs: Mapping[Task, Any],
     data: list[OnDevice],
     workers: int,
     group: Group | None,
@@ -230,7 +213,7 @@ def _run_tasks(
     def one(task: Task) -> None:
         # What is done is reported by all.
         if group is None or is_done(sweep, task) or group.claim(task.name):
-            work(sweep, task, programs[task.block], worker.data)
+            work(sweep, task, programs[task], worker.data)
         else:
             others.append(task)
 

@@ -11,10 +11,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxhash.data import Dataset, load, subset, uniform_inputs, with_label_noise
+from jaxhash.data.dataset import Labels
 from jaxhash.runtime.devices import Place
 from jaxhash.runtime.streams import Stream, host_generator
-from jaxhash.sweeps.folder import Task
-from jaxhash.sweeps.grid import SweepConfig
+from jaxhash.sweeps.grid import NOISE, SweepConfig
+from jaxhash.sweeps.tasks import Task
 from jaxhash.training.mlp import epoch_order
 
 
@@ -24,7 +25,7 @@ class OnDevice(NamedTuple):
     place: Place
     x: Float[Array, "n features"]
     test_x: Float[Array, "test features"]
-    test_y: Int[Array, " test"]
+    test_y: Int[Array, " test"] | Float[Array, "test ..."]
     random_x: Float[Array, "test features"] | None
     """Uniform in [-1, 0], if their codes are asked for."""
     host: Dataset
@@ -39,6 +40,11 @@ def prepare(config: SweepConfig, data_dir: str | Path | None = None) -> Dataset:
     data = config.dataset if isinstance(config.dataset, Dataset) else load(config.data_name, data_dir)
     if config.examples is not None:
         data = subset(data, config.examples)
+    if data.num_classes == 0 and (config.network is None or config.label_noise or NOISE in config.grid):
+        raise ValueError(
+            f"the labels of {data.name} are no classes but floating-point targets: give integers 0, 1, 2, ..., or a "
+            "model of your own that learns them (jaxhash.sweep), without label noise"
+        )
     available = len(data.x_train)
     if max(config.sample_sizes, default=0) > available:
         raise ValueError(
@@ -48,17 +54,29 @@ def prepare(config: SweepConfig, data_dir: str | Path | None = None) -> Dataset:
     return data
 
 
-def labels(config: SweepConfig, data: Dataset, repeat: int) -> Int[np.ndarray, " n"]:
-    """The training labels of a repeat, int32: which of them are noise, and which, is drawn anew for each."""
-    if config.label_noise == 0:
+def labels(config: SweepConfig, data: Dataset, repeat: int, noise: float | None = None) -> Labels:
+    """The training labels of a repeat, int32: which of them are noise, and which, is drawn anew for each.
+
+    `noise`: the fraction of them; `config.label_noise` by default.
+    """
+    fraction = config.label_noise if noise is None else noise
+    if fraction == 0:
         return data.y_train
     rng = host_generator(config.repeat_key(repeat), Stream.LABEL_NOISE)
-    return with_label_noise(data.y_train, config.label_noise, data.num_classes, rng)
+    return with_label_noise(data.y_train, fraction, data.num_classes, rng)
 
 
-def task_labels(config: SweepConfig, data: Dataset, task: Task) -> Int[np.ndarray, "repeats n"]:
-    """The training labels of each repeat of a task."""
-    return np.stack([labels(config, data, repeat) for repeat in task.repeats])
+def task_labels(
+    config: SweepConfig, data: Dataset, task: Task
+) -> Int[np.ndarray, "members n"] | Float[np.ndarray, "members n ..."]:
+    """The training labels of each member of a task."""
+    noises = task.values(NOISE) or (None,) * len(task.members)
+    return np.stack(
+        [
+            labels(config, data, repeat, None if noise is None else float(noise))
+            for repeat, noise in zip(task.repeats, noises, strict=True)
+        ]
+    )
 
 
 def random_inputs(config: SweepConfig, data: Dataset) -> Float[np.ndarray, "test features"]:
@@ -67,7 +85,7 @@ def random_inputs(config: SweepConfig, data: Dataset) -> Float[np.ndarray, "test
 
 
 def repeat_keys(config: SweepConfig, task: Task) -> Array:
-    """The key of each repeat of a task."""
+    """The key of each member of a task: that of its repeat."""
     return _keys(config.seed, task.repeats)
 
 
@@ -77,10 +95,10 @@ def _keys(seed: int, repeats: tuple[int, ...]) -> Array:
     return jnp.stack([SweepConfig(seed=seed).repeat_key(repeat) for repeat in repeats])
 
 
-def orders(config: SweepConfig, task: Task, keys: Array, epoch: int, n: int) -> Int[np.ndarray, "repeats steps batch"]:
-    """The batches of an epoch for each repeat of a task, out of n training examples."""
-    sizes = task.examples or (None,) * len(task.repeats)
-    batch_size = config.train.batch_size
+def orders(config: SweepConfig, task: Task, keys: Array, epoch: int, n: int) -> Int[np.ndarray, "members steps batch"]:
+    """The batches of an epoch for each member of a task, out of n training examples."""
+    sizes = task.examples or (None,) * len(task.members)
+    batch_size = config.recipe(dict(task.shared)).batch_size
     return np.stack([epoch_order(key, epoch, n, batch_size, size) for key, size in zip(keys, sizes, strict=True)])
 
 

@@ -18,7 +18,7 @@ from jaxhash.data import Dataset
 from jaxhash.runtime.devices import worker_count
 from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.sweeps import engine as sweep
-from jaxhash.sweeps import folder, inputs
+from jaxhash.sweeps import folder, inputs, models
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.task import Interrupted
 
@@ -58,14 +58,14 @@ def measured(
                 return saved.load()
     stop = stop or threading.Event()
     data, depth = sweep.prepare(config, data_dir), config.model.depth
-    models = itertools.product(range(whole.sizes["repeat"]), range(whole.sizes["width"]))
+    places = itertools.product(range(whole.sizes["repeat"]), range(whole.sizes["width"]))
     shape = len(PROPERTIES), len(PARTS), whole.sizes["repeat"], whole.sizes["width"], depth
     table = np.full(shape, np.nan)
 
     def fill(at: tuple[int, int]) -> None:
         own = whole.isel(repeat=at[0], width=at[1])
         if not own["diverged"]:
-            model = folder.load(run, width=int(own["width"]), repeat=int(own["repeat"]))
+            model = models.load(run, width=int(own["width"]), repeat=int(own["repeat"]))
             key = stream_key(config.repeat_key(int(own["repeat"])), Stream.MEASURE_LAYERS, int(own["width"]))
             labels = inputs.labels(config, data, int(own["repeat"]))
             of_all_layers = {name: float(own[name]) for name in PROPERTIES}
@@ -74,7 +74,7 @@ def measured(
 
     with ThreadPoolExecutor(worker_count()) as pool:
         try:
-            list(pool.map(fill, models))
+            list(pool.map(fill, places))
         except BaseException:
             stop.set()  # the other threads stop too
             raise
@@ -98,7 +98,7 @@ def measured(
 
 def _of_model(
     key: Array,
-    model: folder.Model,
+    model: models.Model,
     of_all_layers: dict[str, float],
     data: Dataset,
     y_train: np.ndarray,
@@ -106,10 +106,9 @@ def _of_model(
     stop: threading.Event,
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """One entry a layer: of the layer alone, and of the layers up to it."""
-    units = model.module.units
-    if len(units) == 1:
-        return [of_all_layers], [of_all_layers]
     codes = model.codes(data.x_train), model.codes(data.x_test)
+    if len(codes[0].layers) == 1:
+        return [of_all_layers], [of_all_layers]
     labels = jnp.asarray(y_train), jnp.asarray(data.y_test)
 
     def properties(cut: Callable[[Code], Code]) -> dict[str, float]:

@@ -24,14 +24,14 @@ import numpy as np
 
 from jaxhash.storage import event_log
 from jaxhash.storage.event_log import LOG, EventLog, finite
-from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.task import Callback, Interrupted, Progress
+from jaxhash.sweeps.tasks import Task
 
 _COUNTS = ("processes", "steps_per_epoch", "epoch", "active", "model_steps")
 _NUMBERS = ("loss_mean", "loss_min", "loss_max", "model_steps_per_second")
 _MOST = 2**63 - 1
-_TASK = re.compile(r"[\w-]+")
+_TASK = re.compile(r"\w[\w.+-]*")
 
 
 @contextmanager
@@ -69,13 +69,13 @@ def opened(
         device=jax.devices()[0].device_kind,
         processes=processes,
         tasks=len(tasks),
-        models=sum(map(models_of, tasks)),
+        models=sum(task.models for task in tasks),
         epochs=config.train.epochs,
         steps_per_epoch=steps,
     ) as log:
         # A run that is continued reports again what is done.
         measured = {(e.get("task"), e.get("epoch")) for e in events(out, process) if e["event"] == "measured"}
-        yield _logging(log, steps, measured, callback)
+        yield _logging(log, lambda task: config.recipe(dict(task.shared)).steps_per_epoch(examples), measured, callback)
 
 
 def events(out: Path, process: int = 0) -> list[dict[str, Any]]:
@@ -111,11 +111,6 @@ def since_start(out: Path) -> list[list[dict[str, Any]]]:
     return [said for process, said in logged.items() if process < max(count, 1)]
 
 
-def models_of(task: Task) -> int:
-    """How many models a task trains."""
-    return len(task.repeats) * len(task.block.widths)
-
-
 def _is_sound(event: dict[str, Any]) -> bool:
     if not all(type(event.get(name, 0)) is int and 0 <= event.get(name, 0) <= _MOST for name in _COUNTS):
         return False
@@ -123,14 +118,16 @@ def _is_sound(event: dict[str, Any]) -> bool:
     if not all(isinstance(number, int | float) and abs(number) <= _MOST for number in numbers):
         return False
     # A task is a folder's name, and leads nowhere else.
-    return isinstance(task := event.get("task", "-"), str) and _TASK.fullmatch(task) is not None
+    return isinstance(task := event.get("task", "x"), str) and _TASK.fullmatch(task) is not None
 
 
 def _path(out: Path, process: int) -> Path:
     return out / (f"log-{process}.jsonl" if process else LOG)
 
 
-def _logging(log: EventLog, steps_per_epoch: int, logged: set[tuple[Any, Any]], callback: Callback) -> Callback:
+def _logging(
+    log: EventLog, steps_per_epoch: Callable[[Task], int], logged: set[tuple[Any, Any]], callback: Callback
+) -> Callback:
     """`logged`: the tasks and epochs that have a line already; a run that is continued reports again what is done."""
     lock = threading.Lock()
     model_steps = 0
@@ -138,7 +135,7 @@ def _logging(log: EventLog, steps_per_epoch: int, logged: set[tuple[Any, Any]], 
     def epoch(progress: Progress) -> None:
         nonlocal model_steps
         name, losses = progress.task.name, progress.losses[progress.active]
-        model_steps += int(progress.active.sum()) * steps_per_epoch
+        model_steps += int(progress.active.sum()) * steps_per_epoch(progress.task)
         if log.due(name):
             log.write(
                 "epoch",
@@ -160,6 +157,7 @@ def _logging(log: EventLog, steps_per_epoch: int, logged: set[tuple[Any, Any]], 
         means = {
             name: finite(np.mean([model[name] for model in progress.models if not model["diverged"]] or [math.nan]))
             for name in ("train_redundancy", "test_accuracy")
+            if name in progress.models[0]
         }
         log.write("measured", task=at[0], epoch=at[1], models=len(progress.models), **means)
 

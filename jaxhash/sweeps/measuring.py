@@ -13,14 +13,14 @@ from jaxtyping import Array, Float
 
 from jaxhash.codes import Code, measure
 from jaxhash.codes.batched import Models, fit_in_one_program, measure_models
-from jaxhash.codes.code import WORD
+from jaxhash.codes.files import CodeFile
 from jaxhash.codes.properties import PROPERTIES, RANDOM, Assignment, Property, value
 from jaxhash.runtime.devices import AXIS, SOON_COMPILED, Place
 from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.sweeps.grid import Properties, SweepConfig
 from jaxhash.sweeps.inputs import repeat_keys
 from jaxhash.sweeps.programs import Evaluated, first_calls, measured_at
-from jaxhash.training.evaluate import Evaluation
+from jaxhash.sweeps.tasks import Task
 
 MODELS_TOGETHER = 32
 """Models whose codes an accelerator measures side by side. A CPU takes one after the other."""
@@ -42,33 +42,25 @@ def measured(
     are too long or too many for one program, are measured one by one; `go_on` is called in between, and may raise.
     `most`: of the first so many models of each repeat only.
     """
-    task, widths = found.task, found.task.block.widths[:most]
-    if in_one_program(found):
-        of_codes = _together(config, found, widths)
-        of_codes |= _one_by_one(config, found, properties, widths, go_on)
+    task, columns = found.task, min(found.task.columns, most or found.task.columns)
+    own = _table(config, found)
+    if own and in_one_program(found):
+        of_codes = _together(config, found, columns)
+        of_codes |= _one_by_one(config, found, properties, columns, go_on)
     else:
-        of_codes = _one_by_one(config, found, {**_table(found), **properties}, widths, go_on)
-    scores = jax.device_get([(of.loss, of.accuracy) for of in (found.train, found.test)])
+        of_codes = _one_by_one(config, found, {**own, **properties}, columns, go_on)
+    numbers = {**jax.device_get(found.metrics), **of_codes}
     models = []
-    for i, m in product(range(len(task.repeats)), range(len(widths))):
-        coordinates = {"repeat": task.repeats[i], "width": widths[m]}
-        if task.examples:
-            coordinates["examples"] = task.examples[i]
-        metrics: dict[str, Any] = dict.fromkeys(config.metrics | dict.fromkeys(properties), float("nan"))
+    for i, m in product(range(len(task.members)), range(columns)):
+        metrics: dict[str, Any] = dict.fromkeys(numbers, float("nan"))
         if not found.diverged[i, m]:
-            metrics |= {
-                "train_loss": float(scores[0][0][i, m]),
-                "train_accuracy": float(scores[0][1][i, m]),
-                "test_loss": float(scores[1][0][i, m]),
-                "test_accuracy": float(scores[1][1][i, m]),
-                **{name: float(values[i, m]) for name, values in of_codes.items()},
-            }
+            metrics = {name: float(values[i, m]) for name, values in numbers.items()}
         ended = {"epochs": int(found.epochs[i, m]), "diverged": bool(found.diverged[i, m])}
-        models.append(coordinates | metrics | ended)
+        models.append(task.coordinates(i, m) | metrics | ended)
     return models
 
 
-Numbers = dict[str, Float[np.ndarray, "repeats models"]]
+Numbers = dict[str, Float[np.ndarray, "members columns"]]
 """Of every model of a task, by name."""
 
 
@@ -83,42 +75,54 @@ class Measuring(NamedTuple):
 
 def in_one_program(found: Evaluated) -> bool:
     """Whether the codes of a task's models are measured by one program."""
-    return fit_in_one_program(*found.train.words.shape[2:])
+    words: Any = found.train
+    return not isinstance(words, CodeFile) and fit_in_one_program(*words.shape[2:])
 
 
-def _table(found: Evaluated) -> Properties:
-    return PROPERTIES | ({} if found.random is None else RANDOM)
+def _table(config: SweepConfig, found: Evaluated) -> Properties:
+    """What is measured, beside the user's own."""
+    if found.train is None:
+        return {}
+    names = config.measured(found.data.host.num_classes)
+    return {name: PROPERTIES[name] for name in names} | ({} if found.random is None else RANDOM)
 
 
-def measuring(config: SweepConfig, found: Evaluated, widths: tuple[int, ...]) -> Measuring:
-    """How the codes of the first widths of a task are measured by one program."""
+def measuring(config: SweepConfig, found: Evaluated, columns: int) -> Measuring:
+    """How the codes of the first columns of a task are measured by one program."""
     task, data, place = found.task, found.data, measured_at(found.data.place)
-    room, rows = found.train.words.shape[1:3]
+    words: Any = found.train
+    room, rows = words.shape[1:3]
     labels = found.labels[:, :rows].astype(np.int32)
-    largest = max(int(np.bincount(of_repeat).max()) for of_repeat in labels)
+    largest = max(int(np.bincount(of_member).max()) for of_member in labels)
     step = max(rows // CAPACITY_STEPS, 1)
     capacity = min(-(-largest // step) * step, rows)
     counts = np.array(task.examples or [rows] * len(labels), np.int32)
-    of_repeats = place.spread((repeat_keys(config, task), labels, counts))
-    of_all = np.resize(np.asarray(widths, np.int32), room), data.host.y_test.astype(np.int32), np.int32(len(widths))
-    codes = found.train.words, found.test.words, found.random.words if found.random else None
-    recipe = place, data.host.num_classes, capacity, config.assignment, tuple(_table(found).items())
+    of_members = place.spread((repeat_keys(config, task), labels, counts))
+    numbers = np.resize(np.asarray(_numbers(task)[:columns], np.int32), room)
+    of_all = numbers, found.test_labels.astype(np.int32), np.int32(columns)
+    codes: Any = (found.train, found.test, found.random)
+    recipe = place, max(data.host.num_classes, 1), capacity, config.assignment, tuple(_table(config, found).items())
     compiled_for = tuple(None if of is None else of.shape for of in codes), recipe
-    return Measuring(_measuring(*recipe), (of_repeats, jax.device_put(of_all, place.whole), codes), compiled_for)
+    return Measuring(_measuring(*recipe), (of_members, jax.device_put(of_all, place.whole), codes), compiled_for)
 
 
-def _together(config: SweepConfig, found: Evaluated, widths: tuple[int, ...]) -> Numbers:
+def _numbers(task: Task) -> tuple[int, ...]:
+    """What the key of a measurement is folded with, of each column: its width, if it has one."""
+    return task.widths or (0,)
+
+
+def _together(config: SweepConfig, found: Evaluated, columns: int) -> Numbers:
     """Properties of all models of a task, by one program."""
-    program, arguments, recipe = measuring(config, found, widths)
+    program, arguments, recipe = measuring(config, found, columns)
     with first_calls.of(recipe):
         numbers = jax.device_get(program(*arguments))
-    devices = len(found.data.place.devices)
-    on_each = found.train.words.shape[0] // devices * len(widths)
+    devices, words = len(measured_at(found.data.place).devices), arguments[2][0]
+    on_each = words.shape[0] // devices * columns
 
-    def of_models(of_all: Any) -> Float[np.ndarray, "repeats models"]:
-        """Those of each device without its filling, and then without the repeats that fill the last device."""
+    def of_models(of_all: Any) -> Float[np.ndarray, "members columns"]:
+        """Those of each device without its filling, and then without the members that fill the last device."""
         of_each = value(of_all).reshape(devices, -1)[:, :on_each]
-        return of_each.reshape(-1, len(widths))[: len(found.task.repeats)]
+        return of_each.reshape(-1, columns)[: len(found.task.members)]
 
     return {name: of_models(of_all) for name, of_all in numbers.items()}
 
@@ -161,37 +165,33 @@ def _one_by_one(
     config: SweepConfig,
     found: Evaluated,
     properties: Properties,
-    widths: tuple[int, ...],
+    columns: int,
     go_on: Callable[[], None],
 ) -> Numbers:
     """Properties of all models of a task, by programs for one model; NaN of those that diverged."""
     task, host = found.task, found.data.host
-    shape = len(task.repeats), len(widths)
+    shape = len(task.members), columns
     numbers = {name: np.full(shape, np.nan) for name in properties}
     for i, m in product(*map(range, shape)):
         if found.diverged[i, m] or not properties:
             continue
         go_on()
-        bits = task.block.units[m] * task.block.model.depth
-
-        def code(of: Evaluation, i: int = i, m: int = m, bits: int = bits) -> Code:
-            return Code(of.words[i, m, :, : -(-bits // WORD)], bits)
-
-        train, test = code(found.train), code(found.test)
-        count = task.examples[i] if task.examples else None
+        train, test = found.code("train", i, m), found.code("test", i, m)
+        # Codes in a file are those of the sample alone.
+        count = task.examples[i] if task.examples and isinstance(train, Code) else None
         own = tuple((name, id(one.function)) for name, one in properties.items())
-        recipe = train.words.shape, test.n, host.num_classes, count is None, config.assignment, own
+        recipe = (train.n, train.num_words), test.n, host.num_classes, count is None, config.assignment, own
         with first_calls.of(("measure one", *recipe)):
             of_model = measure(
                 train,
                 jnp.asarray(found.labels[i, : train.n]),
                 test,
-                jnp.asarray(host.y_test),
-                key=stream_key(config.repeat_key(task.repeats[i]), Stream.MEASURE, widths[m]),
-                num_classes=host.num_classes,
+                jnp.asarray(found.test_labels),
+                key=stream_key(config.repeat_key(task.repeats[i]), Stream.MEASURE, _numbers(task)[m]),
+                num_classes=max(host.num_classes, 1),
                 assignment=config.assignment,
                 count=count,
-                random=None if found.random is None else code(found.random),
+                random=None if found.random is None else found.code("random", i, m),
                 properties=properties,
             )
         for name, number in of_model.items():

@@ -1,6 +1,7 @@
 """Results of a sweep as an `xarray.Dataset`: put together from its finished tasks, labelled, saved."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,10 @@ import xarray as xr
 from jaxhash.storage import checkpoint
 from jaxhash.storage.checkpoint import CheckpointError
 from jaxhash.sweeps import folder as runs
-from jaxhash.sweeps.grid import METRICS, RANDOM
+from jaxhash.sweeps.grid import Value
 
+AXES = {"width": "hidden units", "examples": "training examples", "epoch": "epochs of training"}
+"""What the values of an axis are; of the others the name says it."""
 STATE = {"epochs": "epochs trained", "diverged": "1 where the training loss left the finite numbers"}
 
 
@@ -18,27 +21,19 @@ def collect(out: Path) -> xr.Dataset:
     """The results of a finished run, put together from its tasks.
 
     Returns:
-        `METRICS` (and `random_redundancy` and the user's properties, if the sweep measured them), `epochs` and
-        `diverged`, by repeat and width, and, if the grid has them, by `examples` and `epoch`.
+        The metrics of `SweepConfig.metrics` and the user's properties, `epochs` and `diverged`, by the axes of the grid
+        and, if the sweep has snapshots, by `epoch`.
 
     Raises:
         CheckpointError: if a task is missing or damaged.
     """
     description = runs.read_description(out)
-    config, tasks = description["config"], runs.tasks_of(description)
-    sizes, snapshots = sorted(config["sample_sizes"]), sorted(config["snapshots"])
-    axes = {
-        "repeat": (list(range(config["repeats"])), "number of the repeat"),
-        "width": (sorted(config["widths"]), "hidden units"),
-        "examples": (sizes, "training examples"),
-        "epoch": (snapshots, "epochs of training"),
-    }
-    axes = {name: axis for name, axis in axes.items() if axis[0]}
+    config, tasks, snapshots = description["config"], runs.tasks_of(description), description["config"]["snapshots"]
+    axes = runs.axes_of(description) | ({"epoch": tuple(sorted(snapshots))} if snapshots else {})
     try:
-        properties = description.get("properties", {})
-        if not isinstance(properties, dict) or not axes.keys().isdisjoint(properties):
-            raise ValueError(f"properties {properties!r:.40}")
-        attributes = METRICS | (RANDOM if config["random_inputs"] else {}) | properties | STATE
+        attributes = description["metrics"] | description.get("properties", {}) | STATE
+        if not axes.keys().isdisjoint(attributes) or not all(isinstance(text, str) for text in attributes.values()):
+            raise ValueError(f"metrics {attributes!r:.40}")
         noted = {
             "config": json.dumps(config),
             "data": description["data"],
@@ -46,15 +41,15 @@ def collect(out: Path) -> xr.Dataset:
             "device": description["device"],
             "seed": config["seed"],
         }
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{out / runs.CONFIG}: damaged ({error!r}); restore it from a copy") from None
-    table = {name: np.full([len(values) for values, _ in axes.values()], np.nan) for name in attributes}
+    table = {name: np.full([len(values) for values in axes.values()], np.nan) for name in attributes}
     for task in tasks:
-        for epoch in snapshots or (None,):
+        for epoch in axes.get("epoch", (None,)):
             path = task.folder(out, epoch)
             try:
                 for entry in runs.describe_task(out, task, path, epoch)["models"]:
-                    at = tuple(values.index(entry[name]) for name, (values, _) in axes.items())
+                    at = tuple(values.index(entry[name]) for name, values in axes.items())
                     for name in attributes:
                         table[name][at] = entry[name]
             except CheckpointError:
@@ -67,11 +62,17 @@ def collect(out: Path) -> xr.Dataset:
     return xr.Dataset(
         {name: (tuple(axes), table[name], {"long_name": meaning}) for name, meaning in attributes.items()},
         coords={
-            name: (name, np.array(values, np.int32), {} if name == "repeat" else {"long_name": meaning})
-            for name, (values, meaning) in axes.items()
+            name: (name, _coordinate(values), {"long_name": AXES[name]} if name in AXES else {})
+            for name, values in axes.items()
         },
         attrs=noted,
     )
+
+
+def _coordinate(values: Sequence[Value]) -> np.ndarray:
+    """As NetCDF 3 can hold them."""
+    kinds = {bool: np.int8, int: np.int32}
+    return np.array(values, kinds.get(type(values[0])))
 
 
 def save_results(out: Path, results: xr.Dataset) -> None:

@@ -12,7 +12,7 @@ from jaxhash.storage import event_log, locks, saves
 from jaxhash.storage.locks import Holder
 from jaxhash.sweeps import folder as runs
 from jaxhash.sweeps import log
-from jaxhash.sweeps.folder import Task
+from jaxhash.sweeps.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ def status(out: Path) -> Status:
     logs = log.since_start(out)
     config, tasks = description["config"], runs.tasks_of(description)
     epochs, snapshots = config["train"]["epochs"], sorted(config["snapshots"]) or [None]
-    models = sum(map(log.models_of, tasks))
+    models = sum(task.models for task in tasks)
     saved = {task: [epoch for epoch in snapshots if task.folder(out, epoch).is_dir()] for task in tasks}
     reached = {task: _reached(out, task, saved[task], epochs, logs) for task in tasks}
-    trained = sum(log.models_of(task) * epoch for task, epoch in reached.items())
+    trained = sum(task.models * epoch for task, epoch in reached.items())
     this, finished = logs[0], (out / runs.RESULTS).exists()
     # The last epoch that each process has logged.
     latest = [of_epochs[-1] for said in logs if (of_epochs := [e for e in said if e["event"] == "epoch"])]
@@ -77,7 +77,7 @@ def status(out: Path) -> Status:
         dataset=str(config.get("dataset")),
         models=models,
         measurings=models * len(snapshots),
-        measured=sum(log.models_of(task) * len(found) for task, found in saved.items()),
+        measured=sum(task.models * len(found) for task, found in saved.items()),
         epochs=epochs,
         epochs_done=trained / max(models, 1),
         holder=holder,

@@ -13,12 +13,11 @@ from jaxhash.runtime.devices import gather
 from jaxhash.storage import checkpoint
 from jaxhash.storage.saves import Interrupted, StepSaves
 from jaxhash.sweeps import folder as runs
-from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import Properties, SweepConfig
 from jaxhash.sweeps.inputs import OnDevice, orders, repeat_keys, task_labels
 from jaxhash.sweeps.measuring import measured
-from jaxhash.sweeps.programs import Programs, evaluate, first_calls
-from jaxhash.training.mlp import TrainState
+from jaxhash.sweeps.programs import Work
+from jaxhash.sweeps.tasks import Task
 
 SECONDS_BETWEEN_SAVES = 60.0
 
@@ -30,9 +29,9 @@ class Progress(NamedTuple):
     epoch: int
     """Epochs trained so far."""
     losses: np.ndarray
-    """Training loss of each model in the last epoch, [repeats, models]; empty where none was trained."""
+    """Training loss of each model in the last epoch, [members, columns]; empty where none was trained."""
     active: np.ndarray
-    """Which models still train, [repeats, models]; empty likewise."""
+    """Which models still train, [members, columns]; empty likewise."""
     models: list[dict[str, Any]]
     """What was measured of every model of the task after this epoch: its coordinates and metrics; mostly empty."""
     seconds_left: float | None = None
@@ -62,7 +61,7 @@ def folder_of(sweep: Sweep, task: Task, epoch: int) -> Path:
     return task.folder(sweep.out, epoch if sweep.config.snapshots else None)
 
 
-def work(sweep: Sweep, task: Task, programs: Programs, data: OnDevice) -> None:
+def work(sweep: Sweep, task: Task, programs: Any, data: OnDevice) -> None:
     """Train the models of a task, measure and save them at every snapshot; what is saved already is not done again.
 
     Raises:
@@ -71,39 +70,52 @@ def work(sweep: Sweep, task: Task, programs: Programs, data: OnDevice) -> None:
     missing = [epoch for epoch in sweep.config.snapshot_epochs if not _told(sweep, task, epoch)]
     if not missing:
         return
-    config, repeats = sweep.config, len(task.repeats)
+    config, members = sweep.config, len(task.members)
     # A save is of the run and the task; which epoch it is of, it says itself.
     saves, saved = (
         StepSaves(sweep.out / runs.PARTIAL / task.name, runs.identity(sweep.out, task, None)),
         time.monotonic(),
     )
-    keys = repeat_keys(config, task)
+    keys, hyper = repeat_keys(config, task), task.hyper()
     y = task_labels(config, data.host, task)
-    resumed = saves.latest(jax.eval_shape(programs.init, keys), at_most=missing[0])
-    epoch, state = (0, programs.init(keys)) if resumed is None else resumed
-    state, spread_keys, spread_y = data.place.spread((state, keys, y))
+    resumed = saves.latest(jax.eval_shape(lambda: programs.start(keys, hyper, data)), at_most=missing[0])
+    epoch, state = (0, programs.start(keys, hyper, data)) if resumed is None else resumed
+    state, of_members = data.place.spread((state, Work(keys, y, hyper)))
+
+    def go_on() -> None:
+        if sweep.stop.is_set():
+            raise Interrupted
+
     try:
         for snapshot in missing:
-            while epoch < snapshot and (active := np.asarray(state.active)).any():
-                if sweep.stop.is_set():
-                    raise Interrupted
+            while epoch < snapshot and (active := table(state.active)).any():
+                go_on()
                 if time.monotonic() - saved > SECONDS_BETWEEN_SAVES:
-                    saves.save(epoch, gather(state, repeats))
+                    saves.save(epoch, gather(state, members))
                     saved = time.monotonic()
                 order = data.place.spread(orders(config, task, keys, epoch, len(data.x)))
-                with first_calls.of((task.block, config.train, repeats, order.shape, data.place)):
-                    state, losses = programs.epoch(state, spread_keys, order, data.x, spread_y)
+                state, losses = programs.train(state, of_members, order, data, go_on)
                 epoch += 1
-                sweep.callback(Progress(task, epoch, np.asarray(losses)[:repeats], active[:repeats], []))
-            models = [model | {"epoch": snapshot} for model in _measure(sweep, task, programs, state, data, y)]
-            arrays = gather((state.params, state.stats), repeats)
+                sweep.callback(Progress(task, epoch, table(losses)[:members], active[:members], []))
+            models: list[dict[str, Any]] = []
+            for found in programs.looked_at(task, state, data, y, sweep.out / runs.PARTIAL):
+                go_on()
+                models += measured(config, found, sweep.properties, go_on)
+            models = [model | {"epoch": snapshot} for model in models]
+            arrays = gather(programs.trained(state), members)
             of = runs.identity(sweep.out, task, snapshot if config.snapshots else None)
             checkpoint.save(folder_of(sweep, task, snapshot), arrays, {"of": of, "models": models})
             sweep.callback(Progress(task, snapshot, np.zeros(0), np.zeros(0), models))
     except Interrupted:
-        saves.save(epoch, gather(state, repeats))
+        saves.save(epoch, gather(state, members))
         raise
     saves.clear()
+
+
+def table(of_models: Any) -> np.ndarray:
+    """Numbers of a task's models as [members, columns], wherever they are and if there is one column only."""
+    found = np.asarray(of_models)
+    return found[:, None] if found.ndim == 1 else found
 
 
 def _told(sweep: Sweep, task: Task, epoch: int) -> bool:
@@ -114,17 +126,3 @@ def _told(sweep: Sweep, task: Task, epoch: int) -> bool:
     models = runs.describe_task(sweep.out, task, path, epoch if sweep.config.snapshots else None)["models"]
     sweep.callback(Progress(task, epoch, np.zeros(0), np.zeros(0), models))
     return True
-
-
-def _measure(
-    sweep: Sweep, task: Task, programs: Programs, state: TrainState, data: OnDevice, y: np.ndarray
-) -> list[dict[str, Any]]:
-    """The metrics of every model of a task."""
-    found = evaluate(task, programs, state, data, y)
-
-    def go_on() -> None:
-        if sweep.stop.is_set():
-            raise Interrupted
-
-    go_on()
-    return measured(sweep.config, found, sweep.properties, go_on)

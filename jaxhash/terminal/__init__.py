@@ -5,6 +5,7 @@
     sweeps          run a sweep, or variants of one, in a terminal
     sweep_display   what it shows while it trains
     capacity        `jaxhash sweep`, and the same as an experiment
+    any_model       `jaxhash.sweep`: models of one's own; the model that a file holds
     dry_run         `jaxhash sweep --dry-run`
     hashing         options and files of the hash study's figures
     network         one trained network for the experiments that look into it

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from jaxhash.sweeps.dry_run import DryRun, dry_run
-from jaxhash.sweeps.engine import cut
 from jaxhash.sweeps.grid import SweepConfig
+from jaxhash.sweeps.tasks import block_of, cut
 from jaxhash.terminal.progress import duration, progress
 
 ACCELERATOR_BYTES = 141 * 10**9
@@ -53,10 +53,10 @@ def table(found: DryRun, data: str) -> Table:
 def on_accelerator(config: SweepConfig, found: DryRun) -> str:
     """How the same sweep is cut for an accelerator with much memory."""
     tasks = cut(config, found.features, found.classes, ACCELERATOR_BYTES)
-    largest = max(tasks, key=lambda task: len(task.repeats) * len(task.block.widths))
-    parameters = sum(units * (found.features + found.classes) for units in largest.block.units)
-    bytes_at_once = BYTES_A_PARAMETER * parameters * len(largest.repeats)
-    models = len(largest.repeats) * len(largest.block.widths)
+    largest = max(tasks, key=lambda task: task.models)
+    block = block_of(config, largest, found.features, found.classes)
+    parameters = sum(units * (found.features + found.classes) for units in block.units)
+    bytes_at_once, models = BYTES_A_PARAMETER * parameters * len(largest.members), largest.models
     return (
         f"An accelerator of {ACCELERATOR_BYTES // 10**9} GB would train them in {len(tasks):,} "
         f"task{'s' if len(tasks) > 1 else ''} of up to {models:,} models, whose first and last layers take "

@@ -20,6 +20,7 @@ import xarray as xr
 from PIL import Image
 
 from jaxhash.sweeps import folder as sweep_folder
+from jaxhash.sweeps import tasks as sweep_tasks
 
 MOST_ROWS = 200
 """Rows shown of a table; its file has them all."""
@@ -153,7 +154,7 @@ def _read_json(path: Path, name: str, run: Run) -> None:
     if path.name == sweep_folder.CONFIG:
         _describe(run, content["config"], content.get("versions", {}), content.get("device"))
         if content.get("tasks") and not (path.parent / sweep_folder.RESULTS).exists():
-            tasks = path.parent / sweep_folder.TASKS
+            tasks = path.parent / sweep_tasks.TASKS
             done = f"{len(list(tasks.iterdir())) if tasks.is_dir() else 0} of {len(content['tasks'])} tasks done"
             run.remarks.append(f"not finished: {done}; its command continues it")
         return

@@ -1,7 +1,8 @@
-"""Display of a sweep in a terminal: a row a width, and a bar with the time left; lines where there is no terminal."""
+"""Display of a sweep in a terminal: a row for each place in the grid, a bar with the time left; else lines of text."""
 
 import itertools
 import threading
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,19 +16,26 @@ from jaxhash.sweeps.cost import Cost
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.terminal.progress import Lines, duration, share_bar, time_left
 
+Row = tuple[Any, ...]
+SHOWN = {"train_redundancy": "train redundancy", "knn_accuracy": "9-NN", "test_accuracy": "test accuracy"}
+MOST_ROWS = 30
+
 
 class Display:
-    """The population as it trains: a row a width, and a bar with the time left; lines where there is no terminal."""
+    """The models as they train: a row for each place in the grid, and a bar; lines where there is no terminal."""
 
     def __init__(self, config: SweepConfig, console: Console) -> None:
         self._config, self._console = config, console
         self._lock = threading.Lock()
-        members = list(itertools.product(range(config.repeats), config.sample_sizes or (None,)))
-        self._epochs = {width: dict.fromkeys(members, 0) for width in config.widths}
-        self._losses: dict[int, dict[tuple[int, int | None], float]] = {width: {} for width in config.widths}
-        self._measured: dict[int, list[dict[str, Any]]] = {width: [] for width in config.widths}
+        axes = config.axes
+        self._row_axes = [name for name in axes if name not in ("repeat", "examples")]
+        rows = list(itertools.product(*(axes[name] for name in self._row_axes)))
+        self._epochs: dict[Row, dict[Row, int]] = {row: {} for row in rows}
+        self._losses: dict[Row, dict[Row, float]] = {row: {} for row in rows}
+        self._measured: dict[Row, list[dict[str, Any]]] = {row: [] for row in rows}
+        self._of_row = config.models // len(rows)
         self._trained: dict[str, int] = {}
-        self._models_of = len(config.widths) * len(members)
+        self._models_of = config.models
         self._epochs_a_measuring = 0.0
         self._bar = share_bar(console)
         measured = "models measured" if len(config.snapshot_epochs) == 1 else "models x snapshots measured"
@@ -69,21 +77,27 @@ class Display:
         """Take in what the sweep reports; called from its threads."""
         task = progress.task
         with self._lock:
-            sizes = task.examples or (None,) * len(task.repeats)
-            for i, member in enumerate(zip(task.repeats, sizes, strict=True)):
-                for m, width in enumerate(task.block.widths):
-                    if progress.losses.size and progress.active[i, m]:
-                        self._epochs[width][member] = progress.epoch
-                        self._losses[width][member] = float(progress.losses[i, m])
+            for i, m in np.argwhere(progress.active) if progress.losses.size else ():
+                at = task.coordinates(int(i), int(m))
+                row, member = self._row(at), tuple(at.get(name, 0) for name in ("repeat", "examples"))
+                self._epochs[row][member] = progress.epoch
+                self._losses[row][member] = float(progress.losses[i, m])
             for entry in progress.models:
-                self._measured[entry["width"]].append(entry)
-            self._trained[task.name] = len(task.repeats) * len(task.block.widths) * progress.epoch
+                self._measured[self._row(entry)].append(entry)
+            self._trained[task.name] = task.models * progress.epoch
             measured = sum(map(len, self._measured.values()))
             done = sum(self._trained.values()) + measured * self._epochs_a_measuring
-            self._bar.update(self._bar_task, completed=done, left=time_left(progress.seconds_left))
+            seconds = progress.seconds_left
+            self._bar.update(self._bar_task, completed=done)
+            self._bar.update(
+                self._bar_task, left=time_left(self._bar.tasks[0].time_remaining if seconds is None else seconds)
+            )
             self._models.update(self._models_task, completed=measured)
             if self._live is None and (self._finished(measured) or self._lines.due()):
                 self._speak()
+
+    def _row(self, at: Mapping[str, Any]) -> Row:
+        return tuple(at[name] for name in self._row_axes)
 
     def _finished(self, measured: int) -> bool:
         return measured == self._models_of * len(self._config.snapshot_epochs)
@@ -96,33 +110,37 @@ class Display:
     def _render(self) -> Group:
         config = self._config
         table = Table(title=f"{config.data_name}: {_grid(config)}, side by side")
-        for column in ("width", "epoch", "training loss", "measured", "train redundancy", "9-NN", "test accuracy"):
-            table.add_column(column, justify="right")
+        for column in (*self._row_axes, "epoch", "training loss", "measured", *SHOWN.values()):
+            table.add_column(column.replace("_", " "), justify="right")
         with self._lock:
-            for width in sorted(config.widths):
-                losses, measured = list(self._losses[width].values()), self._measured[width]
+            # Of a large grid the rows that train, as many as fit.
+            rows = [row for row in self._measured if self._losses[row]] if len(self._measured) > MOST_ROWS else None
+            for row in list(self._measured if rows is None else rows)[-MOST_ROWS:]:
+                losses, measured = list(self._losses[row].values()), self._measured[row]
                 # Of several snapshots and sample sizes the last and largest that is there for all to see.
                 last = max(((e["epoch"], e.get("examples", 0)) for e in measured), default=None)
                 shown = [e for e in measured if (e["epoch"], e.get("examples", 0)) == last]
                 table.add_row(
-                    str(width),
-                    _range(self._epochs[width].values()),
+                    *map(str, row),
+                    _range(self._epochs[row].values(), self._of_row),
                     f"{np.mean(losses):.4f}" if losses else "",
-                    f"{len(measured)} of {len(self._epochs[width]) * len(config.snapshot_epochs)}",
+                    f"{len(measured)} of {self._of_row * len(config.snapshot_epochs)}",
                     *(
-                        f"{np.mean([e[name] for e in shown]):.3f}" if shown else ""
-                        for name in ("train_redundancy", "knn_accuracy", "test_accuracy")
+                        f"{np.mean([e[name] for e in shown]):.3f}" if shown and name in shown[0] else ""
+                        for name in SHOWN
                     ),
                 )
         return Group(table, self._models, self._bar)
 
 
 def _grid(config: SweepConfig) -> str:
-    parts = [f"{config.repeats} repeats of {len(config.widths)} widths"]
-    parts += [f"{len(config.sample_sizes)} sample sizes"] if config.sample_sizes else []
-    return ", ".join(parts)
+    names = {"repeat": "repeats", "width": "widths", "examples": "sample sizes"}
+    sizes = {name: len(values) for name, values in config.axes.items()}
+    first = f"{sizes.pop('repeat')} repeats"
+    return " x ".join([first, *(f"{size} {names.get(name, name.replace('_', ' '))}" for name, size in sizes.items())])
 
 
-def _range(values: object) -> str:
-    low, high = min(values), max(values)  # type: ignore[call-overload]
+def _range(values: Collection[int], models: int) -> str:
+    """Of the epochs of models, of which some may not train yet."""
+    low, high = (0 if len(values) < models else min(values)), max(values, default=0)
     return str(low) if low == high else f"{low}-{high}"

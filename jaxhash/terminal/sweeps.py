@@ -96,7 +96,7 @@ def run_variants(
     """`variants.run` for a person at a terminal, with one progress bar over all of them; else as `run_sweep`."""
     machines.prepare()
     console = Console(stderr=True)
-    models = {name: len(c.widths) * c.repeats * max(len(c.sample_sizes), 1) for name, c in configs.items()}
+    models = {name: config.models for name, config in configs.items()}
     epochs = {name: models[name] * config.train.epochs for name, config in configs.items()}
     console.print(
         f"To do: {len(configs)} variants, {sum(models.values()):,} models, {sum(epochs.values()):,} epochs of single "
@@ -117,9 +117,7 @@ def run_variants(
             trained: dict[str, int] = {}
 
             def callback(progress: Progress) -> None:
-                trained[progress.task.name] = (
-                    len(progress.task.repeats) * len(progress.task.block.widths) * progress.epoch
-                )
+                trained[progress.task.name] = progress.task.models * progress.epoch
                 bar.update(everything, completed=before + sum(trained.values()))
                 left = time_left(bar.tasks[0].time_remaining)
                 bar.update(everything, left=left)
@@ -138,7 +136,7 @@ def run_variants(
 def title_of(config: SweepConfig) -> str:
     """What a figure of a sweep shows, in short."""
     depth = config.model.depth
-    layers = f"{depth} hidden layer{'s' if depth > 1 else ''}"
+    layers = f"{depth} hidden layer{'s' if depth > 1 else ''}" if config.network is None else config.network.name
     return f"{Path(config.data_name).stem}, {layers}, {config.repeats} repeat{'s' if config.repeats > 1 else ''}"
 
 
@@ -151,8 +149,10 @@ def summary(results: xr.Dataset, title: str) -> Table:
     )
     # Short, so that the table fits a terminal of 80 columns.
     names = [str(name) for name in results.data_vars if name not in STATE and not str(name).endswith("loss")]
+    names = names if any(name.endswith("accuracy") for name in names) else [*names, "train_loss", "test_loss"]
     columns = {name: name.removesuffix("_accuracy").replace("_", "\n") for name in names}
-    columns |= {"train_accuracy": "train\nacc.", "test_accuracy": "test\nacc.", "knn_accuracy": "9-NN"}
+    short = {"train_accuracy": "train\nacc.", "test_accuracy": "test\nacc.", "knn_accuracy": "9-NN"}
+    columns |= {name: text for name, text in short.items() if name in columns}
     columns = {
         name: heading.replace("redundancy", "red.").replace("kmeans", "K-Means") for name, heading in columns.items()
     }

@@ -7,8 +7,10 @@ by epoch, and what the models make of examples (`Evaluation`: loss, accuracy, ne
     make_evaluate(block)(params, stats, x, y) -> Evaluation
     split(block, params, stats) -> Flax variables of each model
 
+trainable       what a sweep knows of what it trains; early stop
 mlp             the recipe of the study's MLPs: Adam, learning-rate schedule, L2, dropout, early stop
 population      MLPs of different widths as one array program
+vmapped         any model with any optimiser, to be vmapped
 evaluate        loss, accuracy, codes
 convnets        the recipe of the study's convolutional networks
 """

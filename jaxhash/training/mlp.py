@@ -3,8 +3,9 @@
 Recipe: He, Lei, Ji, Tao, "Neural networks behave as hash encoders" (arXiv 2101.05490) and the authors' code.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -22,6 +23,7 @@ from jaxhash.training.population import (
     init_block,
     rows_of_models,
 )
+from jaxhash.training.trainable import stop_early
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,9 @@ class TrainState(NamedTuple):
     """Epochs each model was trained for."""
 
 
+TRACED = ("learning_rate", "l2", "input_noise", "dropout")
+"""Numbers of the recipe and the model that a program may take as arguments: models that differ in them share it."""
+
 EpochFn = Callable[..., tuple[TrainState, Float[Array, " models"]]]
 
 
@@ -149,8 +154,9 @@ def make_epoch(block: Block, config: TrainConfig) -> EpochFn:
     """The pure function that trains a block for one epoch: jit it, vmap it over repeats, shard it.
 
     Returns:
-        epoch(state, repeat_key, order, x, y) -> (state, losses): order int32 [steps, batch_size] indexes x float32
-        [n, features] and y int32 [n]; losses [models] are the means over the epoch's batches of the
+        epoch(state, repeat_key, order, x, y, hyper) -> (state, losses): order int32 [steps, batch_size] indexes x
+        float32 [n, features] and y int32 [n]; hyper has values of some of `TRACED`, by name, which are then used
+        instead of the configuration's; losses [models] are the means over the epoch's batches of the
         cross-entropy, plus the L2 penalty as the epoch leaves it, in nats. Deterministic in its arguments.
 
     Cost: `block.flops_per_step(batch_size)` FLOPs a step, and about 48 bytes of parameter, gradient and moment
@@ -158,16 +164,26 @@ def make_epoch(block: Block, config: TrainConfig) -> EpochFn:
     """
 
     def batch_loss(
-        params: Params, stats: NormStats | None, x: Array, y: Array, key: Array
+        params: Params, stats: NormStats | None, x: Array, y: Array, key: Array, dropout: Array | float
     ) -> tuple[Array, tuple[Array, NormStats | None]]:
-        out = forward(block, params, stats, x, train=True, dropout_key=key)
+        out = forward(block, params, stats, x, train=True, dropout_key=key, dropout=dropout)
         # The sum over models: their parameters are disjoint, so each gets the gradient of its own loss.
         losses = cross_entropy(out.logits, y).mean(-1)
         return losses.sum(), (losses, out.stats)
 
-    def epoch(state: TrainState, repeat_key: Array, order: Array, x: Array, y: Array) -> tuple[TrainState, Array]:
+    constants: dict[str, Any] = {name: getattr(block.model if name == "dropout" else config, name) for name in TRACED}
+
+    def epoch(
+        state: TrainState,
+        repeat_key: Array,
+        order: Array,
+        x: Array,
+        y: Array,
+        hyper: Mapping[str, Array] = MappingProxyType({}),
+    ) -> tuple[TrainState, Array]:
+        learning_rate, l2, input_noise, dropout = (constants | dict(hyper)).values()
         schedule = optax.exponential_decay(
-            config.learning_rate, config.drop_every * order.shape[0], config.drop_factor, staircase=True
+            learning_rate, config.drop_every * order.shape[0], config.drop_factor, staircase=True
         )
         optimiser = adam(schedule, config.beta1, config.beta2, config.epsilon)
         active = _like_params(block, state.params, state.active)
@@ -175,16 +191,16 @@ def make_epoch(block: Block, config: TrainConfig) -> EpochFn:
         def train_step(state: TrainState, batch: Array) -> tuple[TrainState, Array]:
             params, stats = state.params, state.stats
             inputs, labels = x[batch], y[batch]
-            if config.input_noise > 0:
+            if "input_noise" in hyper or input_noise > 0:
                 noise_key = stream_key(repeat_key, Stream.INPUT_NOISE, state.step)
-                inputs = inputs + config.input_noise * jax.random.normal(noise_key, inputs.shape)
+                inputs = inputs + input_noise * jax.random.normal(noise_key, inputs.shape)
             dropout_key = stream_key(repeat_key, Stream.DROPOUT, state.step)
             gradient, (losses, new_stats) = jax.grad(batch_loss, has_aux=True)(
-                params, stats, inputs, labels, dropout_key
+                params, stats, inputs, labels, dropout_key, dropout
             )
             gradient = gradient._replace(
-                first=gradient.first + 2 * config.l2 * params.first,
-                hidden=tuple(g + 2 * config.l2 * p for g, p in zip(gradient.hidden, params.hidden, strict=True)),
+                first=gradient.first + 2 * l2 * params.first,
+                hidden=tuple(g + 2 * l2 * p for g, p in zip(gradient.hidden, params.hidden, strict=True)),
             )
             updates, moments = optimiser.update(gradient, state.optimiser)
             state = state._replace(
@@ -196,8 +212,8 @@ def make_epoch(block: Block, config: TrainConfig) -> EpochFn:
             return state, losses
 
         state, losses = jax.lax.scan(train_step, state, order)
-        loss = losses.mean(0) + config.l2 * _squared_kernels(block, state.params)
-        return _stop_early(state, loss, config), loss
+        loss = losses.mean(0) + l2 * _squared_kernels(block, state.params)
+        return stop_early(state, loss, config.patience), loss
 
     return epoch
 
@@ -230,21 +246,6 @@ def cross_entropy(logits: Float[Array, "models classes n"], y: Int[Array, " n"])
     Both take the same time on CPU (`python -m bench.adam`; bench/results/adam-cpu-epyc-2-cores.json).
     """
     return optax.softmax_cross_entropy(logits, jax.nn.one_hot(y, logits.shape[1], axis=0), axis=1)
-
-
-def _stop_early(state: TrainState, loss: Array, config: TrainConfig) -> TrainState:
-    """Keras' EarlyStopping(monitor="loss", patience=...), and a stop for models whose loss is not finite."""
-    finite = jnp.isfinite(loss)
-    improved = loss < state.best_loss
-    stale = jnp.where(improved, 0, state.stale + 1)
-    keep = finite & ((stale < config.patience) | (config.patience == 0))
-    return state._replace(
-        active=state.active & keep,
-        diverged=state.diverged | (state.active & ~finite),
-        best_loss=jnp.where(state.active & improved, loss, state.best_loss),
-        stale=jnp.where(state.active, stale, state.stale),
-        epochs=state.epochs + state.active,
-    )
 
 
 def _like_params(block: Block, params: Params, per_model: Array) -> Params:

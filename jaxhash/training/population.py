@@ -210,13 +210,17 @@ def forward(
     *,
     train: bool,
     dropout_key: Key[Array, ""] | None = None,
+    dropout: Float[Array, ""] | float | None = None,
 ) -> Forward:
     """All models of a block on the same inputs: what `MLP.__call__` gives for each of them alone.
 
     Args:
         train: use the statistics of this batch, update the running ones, and drop units out.
         dropout_key: the key of a step, which is folded with the width of each model for its dropout masks.
+        dropout: the probability with which a unit is left out; that of the block's model by default.
     """
+    dropout = block.model.dropout if dropout is None else dropout
+    drops_out = not isinstance(dropout, float | int) or dropout > 0
     # The signs of what a trained model computes are its code: on GPUs and TPUs the default would round to TF32 or BF16.
     precision = None if train else jax.lax.Precision.HIGHEST
     pre_activations = []
@@ -245,8 +249,8 @@ def forward(
             z = centred * slope[..., None] + params.offset[layer][..., None]
         pre_activations.append(z)
         h = jax.nn.relu(z)
-        if train and block.model.dropout > 0 and dropout_key is not None:
-            h = h * _dropout_masks(block, dropout_key, layer, x.shape[0])
+        if train and drops_out and dropout_key is not None:
+            h = h * _dropout_masks(block, dropout_key, layer, x.shape[0], dropout)
     logits = jnp.einsum("mcu,mun->mcn", params.output, h, precision=precision) + params.output_bias[..., None]
     if train and stats is not None:
         stats = NormStats(jnp.stack(means), jnp.stack(variances))
@@ -268,11 +272,13 @@ def _side_by_side(block: Block, z: Float[Array, "units n"]) -> Float[Array, "mod
     return jnp.concatenate(slabs).reshape(len(block.units), block.widest, z.shape[1])
 
 
-def _dropout_masks(block: Block, key: Key[Array, ""], layer: int, n: int) -> Float[Array, "models widest n"]:
+def _dropout_masks(
+    block: Block, key: Key[Array, ""], layer: int, n: int, rate: Float[Array, ""] | float
+) -> Float[Array, "models widest n"]:
     return jnp.stack(
         [
             jnp.pad(
-                dropout_mask(jax.random.fold_in(key, width), layer, units, n, block.model.dropout),
+                dropout_mask(jax.random.fold_in(key, width), layer, units, n, rate),
                 ((0, block.widest - units), (0, 0)),
             )
             for width, units in zip(block.widths, block.units, strict=True)

@@ -5,7 +5,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsOneClassifier
 
 from jaxhash.codes import Code, logistic, pack
-from jaxhash.codes.logistic import _inverse, fit, predict
+from jaxhash.codes.logistic import MOST_INVERTED, _inverse, fit, predict
 
 
 def scikit_learn(bits, labels, strength=1.0):
@@ -78,3 +78,17 @@ def test_equal_votes_are_settled_by_confidence():
 def test_nonsense_is_refused(n, arguments, message):
     with pytest.raises(ValueError, match=message):
         fit(jnp.zeros((n, 1), jnp.uint32), jnp.zeros(n, jnp.int32), **arguments)
+
+
+def test_the_optimum_of_long_codes_is_scikit_learns():
+    """Of more bits than the Hessian is inverted for; most of them never vary, as in codes of convolutional networks."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 200)
+    bits = rng.random((3, MOST_INVERTED + 100))[labels] + rng.random((200, MOST_INVERTED + 100)) > 1
+    bits[:, 60:] = False
+    model = fit(Code.of(jnp.asarray(bits)).words, jnp.asarray(labels, jnp.int32), num_classes=3)
+    for row, (i, j) in enumerate([(0, 1), (0, 2), (1, 2)]):
+        chosen = np.isin(labels, (i, j))
+        theirs = LogisticRegression(tol=1e-8, max_iter=2000).fit(bits[chosen], labels[chosen] == j)
+        np.testing.assert_allclose(model.weights[row, : bits.shape[1]], theirs.coef_[0], atol=0.01)
+        np.testing.assert_allclose(model.intercepts[row], theirs.intercept_[0], atol=0.02)

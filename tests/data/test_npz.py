@@ -74,8 +74,14 @@ def poisoned(value):
         ({"x_train": OWN["x_train"].astype(str)}, "x_train is <U"),
         ({"x_train": OWN["x_train"].astype(complex)}, "x_train is complex128"),
         ({"x_train": OWN["x_train"].astype(object)}, "cannot be read as .npz .*allow_pickle"),
-        ({"y_train": OWN["y_train"].astype(float)}, "y_train is float64; give labels as integers"),
-        ({"y_train": np.eye(4)[OWN["y_train"]]}, r"y_train has shape \(20, 4\); give one label"),
+        (
+            {"y_train": OWN["y_train"].astype(float)},
+            r"y_train is float32 \[20\], y_test int32 \[8\]; give labels in both",
+        ),
+        (
+            {"y_train": np.eye(4)[OWN["y_train"]]},
+            r"y_train is float32 \[20, 4\], y_test int32 \[8\]; give labels in both",
+        ),
         ({"y_train": OWN["y_train"] - 1}, r"y_train holds labels -1 \.\.\. 2; number the classes"),
         ({"y_test": OWN["y_test"] + 2**33}, "y_test holds labels 8589934592"),
         ({"y_train": OWN["y_train"] * 2}, "up to 6, none of them 5; number the classes .*return_inverse"),

@@ -16,6 +16,8 @@ import pytest
 from jaxhash.storage import checkpoint, locks
 from jaxhash.sweeps import folder as runs
 from jaxhash.sweeps import log
+from jaxhash.sweeps.models import abstract_models, block_of_description
+from jaxhash.sweeps.tasks import TASKS
 
 collect_ignore = ["fuzz_harness.py"]
 """No doctest may import it: it instruments what it imports."""
@@ -118,12 +120,12 @@ class Whole:
         Every task, and the results, are as this sweep's, or not there.
         """
         assert locks.holder(out) is None
-        for path in (out / runs.TASKS).glob("[!.]*"):
-            assert checkpoint.describe(path) == checkpoint.describe(self.out / runs.TASKS / path.name)
+        for path in (out / TASKS).glob("[!.]*"):
+            assert checkpoint.describe(path) == checkpoint.describe(self.out / TASKS / path.name)
             jax.tree.map(np.testing.assert_array_equal, arrays(out, path.name), arrays(self.out, path.name))
         for event in log.events(out):
             if event["event"] == "measured":
-                assert (out / runs.TASKS / f"{event['task']}_epoch-{event['epoch']}").is_dir()
+                assert (out / TASKS / f"{event['task']}_epoch-{event['epoch']}").is_dir()
         for name in (runs.RESULTS, runs.TABLE):
             if (out / name).exists():
                 assert (out / name).read_bytes() == (self.out / name).read_bytes()
@@ -131,15 +133,17 @@ class Whole:
     def assert_ended_the_same(self, out: Path) -> None:
         """The same sweep has ended, and left the same, bit for bit."""
         self.assert_nothing_wrong(out)
-        for folder in ("", runs.TASKS):
+        for folder in ("", TASKS):
             there, here = ({p.name for p in (run / folder).iterdir()} for run in (out, self.out))
             assert there == here
 
 
 def arrays(out: Path, name: str):
     """The models of a finished task."""
-    task = next(task for task in runs.tasks_of(runs.read_description(out)) if name.startswith(task.name + "_"))
-    return checkpoint.restore(out / runs.TASKS / name, runs.abstract_models(task))
+    description = runs.read_description(out)
+    task = next(task for task in runs.tasks_of(description) if name.startswith(task.name + "_"))
+    like = abstract_models(block_of_description(description, task), len(task.members))
+    return checkpoint.restore(out / TASKS / name, like)
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,7 @@ from tests.faults.fuzz_readers import READERS
 
 HARNESS = "tests.faults.fuzz_harness"
 FILE = "fuzz.json"
+INPUTS_OF_A_PROCESS = {"hasher_arrays": 5000}
 _TOLD = re.compile(r"#(\d+)\t.*? ft: (\d+)")
 _DONE = re.compile(r"Done (\d+) runs in (\d+) second")
 _EXCEPTION = "=== Uncaught Python exception: ==="
@@ -67,13 +68,40 @@ class Config:
 
 
 class Fuzzing:
-    """A reader that is fuzzed in a process of its own."""
+    """A reader that is fuzzed in processes of its own, one after the other: libraries leak memory in millions of reads,
+    and Orbax in thousands.
+    """
 
-    def __init__(self, name: str, inputs: int, seconds: int, seed: int, folder: Path) -> None:
-        self.name, self.seed, self.folder = name, seed, folder
+    def __init__(self, name: str, config: Config, folder: Path) -> None:
+        self.name, self.config, self.folder = name, config, folder
         self.inputs, self.features = 0, 0
         """So far."""
-        arguments = (sys.executable, "-m", HARNESS, name, inputs, seconds, seed, folder)
+        self.process: subprocess.Popen[str] | None = None
+
+    def row(self) -> dict[str, Any]:
+        """What was found, once it has ended."""
+        began, wrong, number = time.monotonic(), None, 0
+        most, seconds = INPUTS_OF_A_PROCESS.get(self.name, 250_000), 60 * self.config.minutes
+        while wrong is None and (missing := self.config.inputs - self.inputs) > 0:
+            left = round(seconds - (time.monotonic() - began))
+            if left < 1:
+                break
+            wrong = self._one_process(min(missing, most), left, 1000 * self.config.seed + number)
+            number += 1
+        return {
+            "reader": self.name,
+            "inputs": self.inputs,
+            "features": self.features,
+            "seconds": round(time.monotonic() - began),
+            "seed": self.config.seed,
+            "finding": wrong,
+        }
+
+    def _one_process(self, inputs: int, seconds: int, seed: int) -> str | None:
+        """What was wrong, if anything was; the folder has the file then."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        arguments = (sys.executable, "-m", HARNESS, self.name, inputs, seconds, seed, self.folder)
         settings = {
             "JAX_PLATFORMS": "cpu",
             "OMP_NUM_THREADS": "1",
@@ -89,10 +117,7 @@ class Fuzzing:
             text=True,
             errors="replace",
         )
-
-    def wait(self) -> dict[str, Any]:
-        """Its row, once it has ended."""
-        last, seconds, began = deque[str](maxlen=200), None, time.monotonic()
+        last, before, done = deque[str](maxlen=200), self.inputs, False
         wrong: str | None = None
         with self.process as process:
             for line in process.stdout or ():
@@ -100,25 +125,15 @@ class Fuzzing:
                     wrong = line.strip()
                 last.append(line)
                 if told := _TOLD.match(line):
-                    self.inputs, self.features = int(told[1]), int(told[2])
-                elif done := _DONE.match(line):
-                    self.inputs, seconds = int(done[1]), int(done[2])
+                    self.inputs, self.features = before + int(told[1]), max(self.features, int(told[2]))
+                elif ended := _DONE.match(line):
+                    self.inputs, done = before + int(ended[1]), True
                 elif (crash := _CRASH.match(line)) and wrong is None:
                     wrong = crash[1].strip()
-        status = self.process.returncode
-        if status or seconds is None:
-            (self.folder / "log").write_text("".join(last))
-            wrong = wrong or f"ended with status {status}"
-        else:
-            wrong = None
-        return {
-            "reader": self.name,
-            "inputs": self.inputs,
-            "features": self.features,
-            "seconds": round(time.monotonic() - began) if seconds is None else seconds,
-            "seed": self.seed,
-            "finding": wrong,
-        }
+        if process.returncode == 0 and done:
+            return None
+        (self.folder / "log").write_text("".join(last))
+        return wrong or f"ended with status {process.returncode}"
 
 
 def fuzz(config: Config) -> int:
@@ -127,13 +142,14 @@ def fuzz(config: Config) -> int:
     config.out.mkdir(parents=True, exist_ok=True)
     rows = {row["reader"]: row for row in json.loads(path.read_text())["readers"]} if path.exists() else {}
     running: dict[str, Fuzzing] = {}
+    ended: set[str] = set()
     memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
     def one(name: str) -> None:
         folder = Path(tempfile.mkdtemp(prefix=f"fuzz-{name}-", dir=memory))
         try:
-            running[name] = Fuzzing(name, config.inputs, round(60 * config.minutes), config.seed, folder)
-            row = running[name].wait()
+            running[name] = Fuzzing(name, config, folder)
+            row = running[name].row()
             shutil.rmtree(config.out / name, ignore_errors=True)
             if row["finding"]:
                 kept = [found for found in folder.iterdir() if found.is_file()]
@@ -141,6 +157,7 @@ def fuzz(config: Config) -> int:
                 for found in kept:
                     shutil.copy(found, config.out / name)
             rows[name] = row
+            ended.add(name)
             ordered = [rows[known] for known in READERS if known in rows]
             checkpoint.write_text(path, json.dumps({"readers": ordered, "machine": machine}, indent=1) + "\n")
         finally:
@@ -152,14 +169,15 @@ def fuzz(config: Config) -> int:
         try:
             work = [pool.submit(one, name) for name in asked]
             while not all(future.done() for future in work):
-                counts = {name: each.inputs for name, each in running.items() if each.process.poll() is None}
+                counts = {name: each.inputs for name, each in running.items() if name not in ended}
                 done = sum(each.inputs for each in running.values())
                 told(done, ", ".join(f"{name} {count:,}" for name, count in counts.items()))
                 time.sleep(0.5)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             for each in running.values():
-                each.process.kill()
+                if each.process is not None:
+                    each.process.kill()
     for future in work:
         future.result()
     columns = ("reader", "inputs", "features", "seconds", "finding")

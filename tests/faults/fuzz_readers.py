@@ -15,6 +15,7 @@ from tests.faults.fuzz_saved import (
     report,
     run_config,
     run_log,
+    run_program,
     run_task,
 )
 
@@ -38,6 +39,7 @@ READERS = {
         run_config,
         run_log,
         run_task,
+        run_program,
         lock,
         report,
     )

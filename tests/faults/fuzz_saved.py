@@ -109,23 +109,24 @@ def exported(folder: Path) -> Reader:
     The function itself is not fuzzed: it is a program, which may run for as long as it likes.
     """
     from jaxhash.hashing.perfect import export
+    from jaxhash.storage import program
 
     path = folder / "x.zip"
     _fitted().export(path)
     whole = path.read_bytes()
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
-    jax_export, functions = export.jax_export, dict[bytes, Any]()
+    jax_export, functions = program.jax_export, dict[bytes, Any]()
 
     def deserialize(content: bytearray) -> Any:
         if (known := bytes(content)) not in functions:
             function = jax_export.deserialize(content)
-            text, call = function.mlir_module(), function.call
+            text, call, platforms = function.mlir_module(), function.call, function.platforms
             functions.clear()
-            functions[known] = SimpleNamespace(mlir_module=lambda: text, call=call)
+            functions[known] = SimpleNamespace(mlir_module=lambda: text, call=call, platforms=platforms)
         return functions[known]
 
-    export.jax_export = SimpleNamespace(  # type: ignore[assignment]
+    program.jax_export = SimpleNamespace(  # type: ignore[assignment]
         deserialize=deserialize, default_export_platform=jax_export.default_export_platform
     )
 
@@ -219,6 +220,44 @@ def run_task(folder: Path) -> Reader:
     return Reader([json.dumps(said).encode()], read, text=True)
 
 
+def run_program(folder: Path) -> Reader:
+    """What describes the compiled function of a run, and that function. JAX and Orbax read whole ones once."""
+    import jax.numpy as jnp
+
+    import jaxhash
+    from jaxhash.storage import checkpoint, program
+    from jaxhash.storage.checkpoint import CheckpointError
+    from jaxhash.sweeps import folder as runs
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(40, 3)).astype(np.float32), np.arange(40, dtype=np.int32) % 2
+
+    def make() -> Any:
+        return (lambda key, x: {"a": jnp.ones((3, 2))}), lambda params, x: jnp.maximum(x @ params["a"], 0)
+
+    jaxhash.sweep(make, (x, y, x, y), out=folder, repeats=1, epochs=1, batch_size=8, properties=("redundancy",))
+    paths = [folder / runs.PROGRAMS / name for name in ("all.json", "all.stablehlo")]
+    seeds = [path.read_bytes() for path in paths]
+    whole = {"params/a": jnp.ones((1, 3, 2))}
+    checkpoint.ocp = SimpleNamespace(load=lambda path, like: whole)  # type: ignore[assignment]
+    deserialize = program.jax_export.deserialize
+    known = deserialize(bytearray(seeds[1]))
+    program.jax_export = SimpleNamespace(  # type: ignore[assignment]
+        deserialize=lambda content: known if bytes(content) == seeds[1] else deserialize(content),
+        default_export_platform=program.jax_export.default_export_platform,
+    )
+
+    def read(kind: int, content: bytes) -> None:
+        paths[kind].write_bytes(content)
+        try:
+            with contextlib.suppress(CheckpointError):
+                jaxhash.load(folder)
+        finally:
+            paths[kind].write_bytes(seeds[kind])
+
+    return Reader(seeds, read, text=True)
+
+
 def lock(folder: Path) -> Reader:
     """What a process that works in a folder noted there."""
     from jaxhash.storage import locks
@@ -289,14 +328,16 @@ def _run(folder: Path) -> dict[str, Any]:
     """Begin the folder of a run of one model; its description."""
     from jaxhash.sweeps import folder as runs
     from jaxhash.sweeps.grid import SweepConfig
+    from jaxhash.sweeps.tasks import Task, as_json
     from jaxhash.training.mlp import TrainConfig
 
-    config = runs.as_json(SweepConfig(widths=(3,), repeats=1, train=TrainConfig(epochs=2)))
+    config = SweepConfig(widths=(3,), repeats=1, train=TrainConfig(epochs=2))
     description = {
-        "config": config,
+        "config": runs.plain(config),
+        "metrics": config.metrics(2),
         "features": 4,
         "classes": 2,
-        "tasks": [{"widths": [3], "repeats": [0]}],
+        "tasks": [as_json(Task.of((3,), (0,)))],
         "data": "d",
         "versions": {"jax": "1"},
         "device": "cpu",

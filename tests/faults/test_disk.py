@@ -7,6 +7,7 @@ import pytest
 from jaxhash import cli
 from jaxhash.sweeps import folder
 from jaxhash.sweeps.grid import SweepConfig
+from jaxhash.sweeps.tasks import TASKS
 from jaxhash.terminal.sweeps import run_sweep
 from tests.commands import status_of
 from tests.faults.conftest import ended
@@ -24,7 +25,7 @@ def test_a_sweep_on_a_full_disk(whole, processes, small_disk):
     assert not any("Traceback" in line for line in said)
     assert not (disk / "run" / folder.RESULTS).exists()
     whole.assert_nothing_wrong(disk / "run")
-    saved = list((disk / "run" / folder.TASKS).glob("[!.]*"))
+    saved = list((disk / "run" / TASKS).glob("[!.]*"))
     assert saved
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
     status, said = ended(processes.sweep(disk / "run"))

@@ -10,7 +10,7 @@ import os
 import pytest
 
 from tests.faults.conftest import SEEDS
-from tests.faults.fuzz import Fuzzing
+from tests.faults.fuzz import Config, Fuzzing
 from tests.faults.fuzz_readers import READERS
 
 SECONDS = os.environ.get("FUZZ_SECONDS")
@@ -22,6 +22,7 @@ INPUTS = 2_000 if SECONDS is None else 2**31 - 1
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", READERS)
 def test_a_reader(tmp_path, name, seed):
-    row = Fuzzing(name, INPUTS, int(SECONDS or 1), seed, tmp_path).wait()
-    assert row["finding"] is None, (tmp_path / "log").read_text()[-3000:]
+    config = Config(INPUTS, minutes=int(SECONDS or 600) / 60, seed=seed)
+    row = Fuzzing(name, config, tmp_path / "x").row()
+    assert row["finding"] is None, (tmp_path / "x" / "log").read_text()[-3000:]
     assert row["inputs"] > 0

@@ -210,3 +210,11 @@ def test_files_are_written_whole(tmp_path):
     checkpoint.write_text(tmp_path / "a", "two")
     assert (tmp_path / "a").read_text() == "two"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_types_of_arrays_are_no_source_of_python():
+    """NumPy evaluates what stands before a comma."""
+    assert checkpoint.abstract([2, 3], "uint16") == jax.ShapeDtypeStruct((2, 3), np.uint16)
+    for odd in (",uint16", "2,uint16", "object", "S5", None, [], "V8"):
+        with pytest.raises((ValueError, TypeError)):
+            checkpoint.abstract([2], odd)

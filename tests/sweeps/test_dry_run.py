@@ -7,7 +7,7 @@ import pytest
 
 from jaxhash.sweeps import SweepConfig, TrainConfig
 from jaxhash.sweeps.dry_run import dry_run
-from jaxhash.sweeps.engine import cut
+from jaxhash.sweeps.tasks import cut
 from jaxhash.terminal import capacity
 
 RNG = np.random.default_rng(0)
@@ -76,7 +76,7 @@ def test_codes_of_every_sample_size_are_measured():
 
 def test_an_accelerator_takes_all_models_at_once():
     (task,) = cut(CONFIG, 12, 3, 141 * 10**9)
-    assert (len(task.repeats), task.block.widths) == (3, (4, 40))
+    assert (len(task.members), task.widths) == (3, (4, 40))
 
 
 def test_the_command_tells_and_writes_nothing(tmp_path, capsys, monkeypatch):

@@ -9,9 +9,10 @@ import pytest
 import jaxhash
 from jaxhash.storage import checkpoint
 from jaxhash.storage.checkpoint import CheckpointError
-from jaxhash.sweeps import folder, status
+from jaxhash.sweeps import status
 from jaxhash.sweeps.folder import RunError, opened
 from jaxhash.sweeps.results import collect
+from jaxhash.sweeps.tasks import TASKS
 
 MINE = {"config": {"seed": 1, "model": {"depth": 1}}, "data": "d", "features": 4, "classes": 2, "tasks": []}
 
@@ -35,7 +36,7 @@ print(np.asarray(logits).astype(float).tolist(), code.num_bits, np.asarray(code.
 
 
 def test_models_that_are_not_there_are_named(trained, tmp_path):
-    with pytest.raises(KeyError, match=r"no model of width=21, repeat=0 .* widths \[3, 20, 40\], repeats 0 to 1"):
+    with pytest.raises(KeyError, match=r"no model of width=21, repeat=0 .* repeats 0 to 1, width 3, 20, 40"):
         jaxhash.load(trained.out, width=21, repeat=0)
     with pytest.raises(KeyError, match="repeat=2"):
         jaxhash.load(trained.out, width=20, repeat=2)
@@ -117,15 +118,15 @@ except ValueError as error:
 def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
     with opened(tmp_path, MINE):
         pass
-    half = tmp_path / folder.TASKS / f".task.{'0123456789abcdef' * 2}"
+    half = tmp_path / TASKS / f".task.{'0123456789abcdef' * 2}"
     (half / "arrays").mkdir(parents=True)
     (tmp_path / f".results.nc.{'0' * 32}").write_text("half")
-    keep = tmp_path / folder.TASKS / ".mine.txt"
+    keep = tmp_path / TASKS / ".mine.txt"
     keep.write_text("not ours")
-    checkpoint.save(tmp_path / folder.TASKS / "whole", {"a": np.zeros(3)}, {})
+    checkpoint.save(tmp_path / TASKS / "whole", {"a": np.zeros(3)}, {})
     with opened(tmp_path, MINE):
         pass
-    assert sorted(p.name for p in (tmp_path / folder.TASKS).iterdir()) == [".mine.txt", "whole"]
+    assert sorted(p.name for p in (tmp_path / TASKS).iterdir()) == [".mine.txt", "whole"]
     assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "config.json", "tasks"]
 
 

@@ -5,16 +5,14 @@ import threading
 import numpy as np
 import pytest
 
-from jaxhash.models.mlp import ModelConfig
 from jaxhash.sweeps import folder, log
-from jaxhash.sweeps.folder import Task
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.task import Progress
+from jaxhash.sweeps.tasks import Task
 from jaxhash.training.mlp import TrainConfig
-from jaxhash.training.population import Block
 
 CONFIG = SweepConfig(widths=(3, 4, 5), repeats=2, train=TrainConfig(batch_size=32))
-TASKS = [Task(Block((3, 4, 5), ModelConfig(), 64, 10), (repeat,)) for repeat in (0, 1)]
+TASKS = [Task.of((3, 4, 5), (repeat,)) for repeat in (0, 1)]
 STEPS = 7  # of an epoch
 
 

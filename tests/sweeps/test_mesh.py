@@ -28,7 +28,8 @@ from jaxhash.sweeps import folder as runs
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import inputs, measuring, programs
 from jaxhash.sweeps import task as tasks
-from jaxhash.training.population import Block
+from jaxhash.sweeps.models import abstract_models
+from jaxhash.sweeps.tasks import Task
 from jaxhash.training.mlp import TrainConfig
 from tests.sweeps.stand_in import PROPERTIES
 
@@ -44,9 +45,8 @@ for count in (1, 2, 4, 8):
     dealt[count] = hashlib.sha256((out / "results.nc").read_bytes()).hexdigest()
 data = sweep.prepare(config)
 # Five on four devices: two each, three of them copies.
-block = Block(config.widths, config.model, data.features, data.num_classes)
-task = runs.Task(block, tuple(range(5)))
-of_block = programs.programs_of(block, config.train)
+task = Task.of(config.widths, range(5))
+of_block = programs.programs_for(config, task, data)
 for count in (1, 4):
     place = devices.Place(tuple(jax.devices()[:count]))
     there = inputs.put_on_device(config, data, place)
@@ -55,14 +55,14 @@ for count in (1, 4):
     shutil.copy(folder / "dealt-1" / runs.CONFIG, out)
     tasks.work(tasks.Sweep(config, out, {}, lambda progress: None, threading.Event()), task, of_block, there)
     saved = task.folder(out, None)
-    leaves = jax.tree.leaves(checkpoint.restore(saved, runs.abstract_models(task)))
+    leaves = jax.tree.leaves(checkpoint.restore(saved, abstract_models(of_block.block, 5)))
     np.savez(folder / f"split-{count}.npz", *map(np.asarray, leaves))
     split[count] = checkpoint.describe(saved)["models"]
     keys = inputs.repeat_keys(config, task)
     order = inputs.orders(config, task, keys, 0, len(data.x_train))
     y = np.stack([data.y_train] * 5)
     state, keys, order, y = place.spread((of_block.init(keys), keys, order, y))
-    text = of_block.epoch.lower(state, keys, order, there.x, y).compile().as_text()
+    text = of_block.epoch.lower(state, keys, order, there.x, y, {}).compile().as_text()
     collectives.append(text)
 small = rounding.Config(dataset=config.dataset, widths=config.widths, repeats=5, epochs=(1, 3), batch_size=8)
 one, four = (rounding.trained(small, devices.Place(tuple(jax.devices()[:count]))) for count in (1, 4))

@@ -26,8 +26,7 @@ from jaxhash.data import load
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.storage.checkpoint import CheckpointError
 from jaxhash.sweeps import engine as sweep
-from jaxhash.sweeps import folder, inputs, measuring, programs
-from jaxhash.sweeps import task as tasks
+from jaxhash.sweeps import folder, inputs, measuring, models, programs
 from jaxhash.sweeps.grid import METRICS, SweepConfig
 from jaxhash.sweeps.programs import FirstCalls
 from jaxhash.sweeps.task import Interrupted
@@ -102,7 +101,7 @@ def test_a_stopped_sweep_goes_on_where_it_stood_and_ends_bit_for_bit_the_same(tr
     assert trained_epochs == Counter(itertools.product(names, range(1, 9)))  # none was trained twice
     for width in (3, 40):
         x = trained.data.x_test
-        ours, theirs = folder.load(tmp_path / "x", width=width, repeat=1), trained.model(width, 1)
+        ours, theirs = models.load(tmp_path / "x", width=width, repeat=1), trained.model(width, 1)
         np.testing.assert_array_equal(ours.apply(x), theirs.apply(x))
 
 
@@ -146,7 +145,7 @@ def test_a_diverging_model_is_reported_and_the_others_are_measured(tmp_path, mon
 
     monkeypatch.setattr(programs, "init_state", broken)
     # None that were compiled before.
-    monkeypatch.setattr(sweep, "programs_of", programs.Programs)
+    monkeypatch.setattr(programs, "programs_of", programs.Programs)
     monkeypatch.setattr(programs, "_of_any_recipe", programs._of_any_recipe.__wrapped__)
     results = sweep.run(config, tmp_path / "broken")
     assert results["diverged"].values.tolist() == [[1, 0]]
@@ -175,7 +174,7 @@ def test_a_repeat_trains_and_is_measured_on_its_own_labels(tmp_path, monkeypatch
     config = SweepConfig(widths=(40,), repeats=2, examples=100, label_noise=1.0, train=train)
     results, data = sweep.run(config, tmp_path), sweep.prepare(config)
     for repeat in (0, 1):
-        predicted = np.asarray(folder.load(tmp_path, width=40, repeat=repeat).apply(data.x_train)).argmax(1)
+        predicted = np.asarray(models.load(tmp_path, width=40, repeat=repeat).apply(data.x_train)).argmax(1)
         own, other = ((predicted == inputs.labels(config, data, r)).mean() for r in (repeat, 1 - repeat))
         assert results["train_accuracy"].sel(repeat=repeat, width=40) == pytest.approx(own)
         assert own > 0.5 > 0.3 > other
@@ -255,7 +254,7 @@ def test_a_first_call_that_fails_does_not_keep_the_others_out():
 def test_what_compiles_anew_is_a_first_call_of_its_own(tmp_path, monkeypatch):
     """Another assignment, and a property of the user's own, are other programs; no call keeps the programs alive."""
     first = FirstCalls()
-    for module in (programs, measuring, tasks):
+    for module in (programs, measuring):
         monkeypatch.setattr(module, "first_calls", first)
     monkeypatch.setattr(measuring, "PROPERTIES", stand_in.PROPERTIES)
     config = SweepConfig(widths=(3,), repeats=1, random_inputs=True, train=TrainConfig(epochs=1, batch_size=32))
@@ -307,8 +306,8 @@ def test_nonsense_that_only_the_data_shows_is_refused_and_nothing_written(tmp_pa
 
 def test_every_model_is_in_one_task():
     config = SweepConfig(widths=(900, 3, 500, 800, 1000, 60), repeats=3)
-    cut = sweep.plan(config, features=784, classes=10)
-    models = [(r, w) for task in cut for r in task.repeats for w in task.block.widths]
+    cut = sweep.cut(config, 784, 10, None)
+    models = [(r, w) for task in cut for r in task.repeats for w in task.widths]
     assert sorted(models) == [(r, w) for r in range(3) for w in sorted(config.widths)]
     assert len({task.name for task in cut}) == len(cut) > 3
 
@@ -364,7 +363,7 @@ def test_a_sweep_killed_again_and_again_ends_bit_for_bit_as_one_left_alone(tmp_p
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     for width in (4, 12):
         x = load("digits").x_test
-        ours, theirs = (folder.load(run, width=width, repeat=1) for run in (out, tmp_path / "whole"))
+        ours, theirs = (models.load(run, width=width, repeat=1) for run in (out, tmp_path / "whole"))
         np.testing.assert_array_equal(ours.apply(x), theirs.apply(x))
 
 
@@ -388,7 +387,7 @@ def test_a_property_of_the_users_own_appears_in_the_results(tmp_path):
     share = Property("share of ones among the bits of the test codes", lambda data: data.test.unpack().mean())
     config = SweepConfig(widths=(3,), repeats=1, train=TrainConfig(epochs=1, batch_size=32))
     found = sweep.run(config, tmp_path, properties={"ones": share})
-    model = folder.load(tmp_path, width=3, repeat=0)
+    model = models.load(tmp_path, width=3, repeat=0)
     ones = model.codes(sweep.prepare(config).x_test).unpack().mean()
     np.testing.assert_allclose(found["ones"].item(), ones, rtol=1e-5)
     assert found["ones"].attrs["long_name"] == share.description

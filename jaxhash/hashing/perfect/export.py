@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -30,19 +29,15 @@ from jaxtyping import Array, Int32
 from jaxhash.hashing.keys.batches import batches, count
 from jaxhash.hashing.keys.lines import Flat
 from jaxhash.hashing.keys.tokens import Tokens, flatten
-from jaxhash.storage import checked_read, checkpoint
+from jaxhash.storage import checked_read, checkpoint, program
 
 FORMAT = 1
 """Raised whenever such a file changes its meaning."""
 KIND = "jaxhash export"
-PLATFORMS = ("cpu", "cuda", "tpu")
 FUNCTION, META, README = "function.stablehlo", "meta.json", "README.txt"
 
 # Deflate makes a half to an eighth of ours: a file that would fill a hundred times its size is none of them.
 _MOST_BYTES_PER_PACKED_BYTE = 100
-# Compiled code of the machine, called by name, is all in StableHLO that could do more than compute. Only this is ours:
-# JAX's check that n and length fit together.
-_FOREIGN_CODE = re.compile(r"custom_call(?! @shape_assertion\()")
 
 _README = """A hash function of keys onto bins, exported by jaxhash. It needs JAX and NumPy only:
 
@@ -114,13 +109,13 @@ def save(
 
     n, length = jax_export.symbolic_shape("n, length")
     shapes = jax.ShapeDtypeStruct((n, length), np.uint8), jax.ShapeDtypeStruct((n,), np.int32)
-    lowered = bytes(jax_export.export(jax.jit(of_arrays), platforms=PLATFORMS)(*shapes).serialize())
+    lowered = program.write(of_arrays, *shapes)
     meta = {
         "kind": KIND,
         "format": FORMAT,
         "num_keys": num_keys,
         "num_bins": num_bins,
-        "platforms": PLATFORMS,
+        "platforms": program.PLATFORMS,
         "jax": jax.__version__,
         "sha256": hashlib.sha256(lowered).hexdigest(),
         "golden": [[key.hex(), b] for key, b in golden],
@@ -141,8 +136,7 @@ def save(
 def load(path: str | Path) -> Exported:
     """The function in a file, once it was found undamaged and to give the same bins as where it was written.
 
-    The function is a program, and is run on a few keys: load those of people you trust. It cannot read or write files,
-    and may run for as long as it likes.
+    The function is a program (`jaxhash.storage.program`), and is run on a few keys: load those of people you trust.
 
     Raises:
         ExportError: if it is missing, damaged, of another format, not one of ours, or gives other bins here.
@@ -160,17 +154,13 @@ def load(path: str | Path) -> Exported:
         named = ", ".join(map(str, platforms)) if isinstance(platforms, list) else platforms
         raise ExportError(f"{path}: exported for {named}, not for {platform}; set JAX_PLATFORMS")
     try:
-        function = jax_export.deserialize(bytearray(lowered))
-        foreign = _FOREIGN_CODE.search(function.mlir_module())
-    except Exception as error:  # JAX and MLIR raise whatever they trip over
-        reason = str(error).partition("\n")[0]
-        raise ExportError(
-            f"{path}: JAX {jax.__version__} cannot read what {meta.get('jax')} wrote ({reason})"
-        ) from error
-    if foreign is not None:
-        raise _not_ours(path, "it calls code that is not in the file")
+        function = program.read(lowered)
+    except program.ForeignCode as error:
+        raise _not_ours(path, str(error)) from None
+    except program.ProgramError as error:
+        raise ExportError(f"{path}: written by JAX {meta.get('jax')}; {error}") from error
     try:
-        exported = Exported(jax.jit(function.call), int(meta["num_keys"]), int(meta["num_bins"]))
+        exported = Exported(jax.jit(function), int(meta["num_keys"]), int(meta["num_bins"]))
         golden = {bytes.fromhex(key): b for key, b in meta["golden"]}
         bins = exported(list(golden)).tolist()
     except Exception as error:  # of another function than ours, whatever JAX trips over

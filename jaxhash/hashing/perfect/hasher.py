@@ -163,7 +163,7 @@ def load_hasher(path: str | Path) -> Hasher:
     if (found := description.get("hasher_format")) != FORMAT:
         raise CheckpointError(f"{path}: hasher format {found}, but this jaxhash reads {FORMAT}; use the one that wrote")
     try:
-        like = {name: jax.ShapeDtypeStruct(s, np.dtype(t)) for name, (s, t) in description["arrays"].items()}
+        like = {name: checkpoint.abstract(s, t) for name, (s, t) in description["arrays"].items()}
         kind = METHODS[description["method"]].policy
         names = ("num_keys", "num_bins", "seed", "config", "collisions")
         golden = [(bytes.fromhex(key), int(b)) for key, b in description["golden"]]

@@ -136,7 +136,7 @@ def test_a_function_that_jax_cannot_read_is_one_error(exported, tmp_path):
     with zipfile.ZipFile(tmp_path / "x", "w") as archive:
         archive.writestr(META, json.dumps(meta))
         archive.writestr(FUNCTION, b"no function")
-    with pytest.raises(ExportError, match=r"cannot read what 9\.9 wrote") as caught:
+    with pytest.raises(ExportError, match=r"written by JAX 9\.9; JAX .* cannot read it") as caught:
         export.load(tmp_path / "x")
     assert "\n" not in str(caught.value)
 
