@@ -1,8 +1,8 @@
 """Any model: 8 repeats trained by a sweep, against a Python loop of jitted steps over the same models.
 
-A multilayer perceptron, a small convolutional network and a small transformer encoder, in Flax, on 28 x 28 images, batch
-64, Adam. The loop is what one would write: Flax and Optax, a jitted step with donated arguments, data on the device, one
-model after the other. The sweep chooses among `vmap`, `map`, `scan` and `loop` by timing them (`jaxhash.sweeps.any_model`).
+A multilayer perceptron, a small convolutional network and a small transformer encoder, in Flax, on 28 x 28 images,
+batch 64, Adam. The loop is what one would write: Flax and Optax, a jitted step, data on the device, one model after the
+other. The sweep chooses among `vmap`, `map`, `scan` and `loop` by timing them (`jaxhash.sweeps.any_model`).
 
     python -m bench.any_model            # a few minutes on 2 cores
     python -m bench.any_model --quick
@@ -96,30 +96,38 @@ class Config(harness.Options):
 def main(config: Config) -> None:
     """Run the benchmark and print it."""
     steps, rounds = (8, 2) if config.quick else (config.steps, config.rounds)
-    ratios, rates, modes, all_seconds = {}, {}, {}, {}
-    for name, make in MODELS.items():
-        harness.say(name)
-        with tempfile.TemporaryDirectory() as folder:
-            seconds, modes[name] = _compared(make, steps, rounds, Path(folder))
-        middle = harness.medians(seconds)
-        all_seconds |= {f"{name}: {who}": took for who, took in seconds.items()}
-        rates[name] = {who: REPEATS * steps / took for who, took in middle.items()}
-        ratios[name] = middle[LOOP] / middle[OURS]
+    found = compared(list(MODELS), steps, rounds)
+    rates, ratios, ways = found["model_steps_per_second"], found["ratio_vs_loop"], found["ways"]
     harness.show(
         f"{REPEATS} models side by side, batch {RECIPE.batch_size}: model-steps a second",
         ("model", LOOP, OURS, "ratio", "way"),
         [
-            (name, f"{of[LOOP]:,.0f}", f"{of[OURS]:,.0f}", f"{ratios[name]:.2f}", modes[name])
+            (name, f"{of[LOOP]:,.0f}", f"{of[OURS]:,.0f}", f"{ratios[name]:.2f}", ways[name]["mode"])
             for name, of in rates.items()
         ],
     )
-    result = {"ratio_vs_loop": ratios, "model_steps_per_second": rates, "ways": modes, "seconds": all_seconds}
-    harness.finish("any_model", config, result | {"spread": harness.spreads(all_seconds)}, "flax", "optax")
+    harness.finish("any_model", config, found, "flax", "optax")
+
+
+def compared(names: list[str], steps: int, rounds: int) -> dict[str, Any]:
+    """Both on each of some `MODELS`: ratios, rates, the way that was chosen and those that were timed."""
+    ratios, rates, ways = {}, {}, {}
+    all_seconds: dict[str, list[float]] = {}
+    for name in names:
+        harness.say(name)
+        with tempfile.TemporaryDirectory() as folder:
+            seconds, ways[name] = _compared(MODELS[name], steps, rounds, Path(folder))
+        middle = harness.medians(seconds)
+        all_seconds |= {f"{name}: {who}": took for who, took in seconds.items()}
+        rates[name] = {who: REPEATS * steps / took for who, took in middle.items()}
+        ratios[name] = middle[LOOP] / middle[OURS]
+    found = {"ratio_vs_loop": ratios, "model_steps_per_second": rates, "ways": ways}
+    return found | {"seconds": all_seconds, "spread": harness.spreads(all_seconds)}
 
 
 def _compared(
     make: Callable[[], nn.Module], steps: int, rounds: int, folder: Path
-) -> tuple[dict[str, list[float]], str]:
+) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Seconds of each epoch of all models, by both, once their losses were found the same; and the way chosen."""
     n = steps * RECIPE.batch_size
     rng = np.random.default_rng(0)
@@ -138,7 +146,7 @@ def _compared(
     return seconds, way()
 
 
-def _sweep(config: SweepConfig, folder: Path) -> tuple[Callable[[], Any], Callable[[], np.ndarray], Callable[[], str]]:
+def _sweep(config: SweepConfig, folder: Path) -> tuple[Callable[[], Any], Callable[[], np.ndarray], Callable[[], Any]]:
     """A call that trains one more epoch; the losses of the first; the way."""
     data = put_on_device(config, prepare(config), places("none")[0])
     tasks = any_model.plan(config, data.host)
@@ -161,7 +169,7 @@ def _sweep(config: SweepConfig, folder: Path) -> tuple[Callable[[], Any], Callab
     return (
         lambda: list(pool.map(epoch, tasks)),
         lambda: np.concatenate([first[task] for task in tasks]),
-        lambda: str(any_model.Notes(folder).of("all")["mode"]),  # type: ignore[index]
+        lambda: any_model.Notes(folder).of("all"),
     )
 
 

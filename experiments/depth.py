@@ -24,12 +24,12 @@ from rich.table import Table
 
 from jaxhash.plots import compare
 from jaxhash.sweeps import layers as layer_properties
-from jaxhash.sweeps import presets, results
+from jaxhash.sweeps import presets
 from jaxhash.sweeps.grid import SweepConfig
-from jaxhash.sweeps.variants import with_field
 from jaxhash.terminal.command import command, interruptible, option
 from jaxhash.terminal.files import save
-from jaxhash.terminal.sweeps import KEPT, SweepOptions, run_variants, say_diverged
+from jaxhash.terminal.progress import progress
+from jaxhash.terminal.sweeps import KEPT, SweepOptions, run_sweep, say_diverged
 from jaxhash.training.mlp import TrainConfig
 
 SHOWN = ("train_redundancy", "knn_accuracy", "test_kmeans_accuracy")
@@ -62,9 +62,10 @@ class Config(SweepOptions):
         if self.sweep.sample_sizes or self.sweep.snapshots:
             raise ValueError("sample_sizes, snapshots have no place in this figure; use experiments.phase_chart")
 
-    def by_depth(self) -> dict[str, SweepConfig]:
-        """A sweep for each depth, by the name of its folder."""
-        return {f"depth={depth}": with_field(self.sweep, "model.depth", depth) for depth in sorted(self.depths)}
+    @property
+    def grid(self) -> SweepConfig:
+        """The sweep, with depth as an axis."""
+        return dataclasses.replace(self.sweep, grid={**self.sweep.grid, "depth": tuple(sorted(self.depths))})
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -75,19 +76,13 @@ def main(arguments: list[str] | None = None) -> None:
 
 def body(config: Config) -> None:
     """Train or continue a sweep for each depth, measure its layers, draw."""
-    out = config.folder("depth")
-    configs, depths = config.by_depth(), sorted(config.depths)
-    whole = run_variants(configs, out, config.data_dir, config.machines, dimension="depth", coordinate=depths)
+    out, sweep = config.folder("depth"), config.grid
+    whole = run_sweep(sweep, out, config.data_dir, config.machines)
     console = Console(stderr=True)
-    with interruptible(out, console) as stop:
-        parts = []
-        for folder, of_depth in configs.items():
-            console.print(f"{folder}: measuring its layers", highlight=False)
-            parts.append(
-                layer_properties.measured(of_depth, out / folder, out / "layers" / folder, config.data_dir, stop)
-            )
-        layers = xr.concat(parts, "depth", join="outer", combine_attrs="drop_conflicts").assign_coords(depth=depths)
-        results.save_results(out / "layers", layers)
+    with interruptible(out, console) as stop, progress("measuring the layers of models", sweep.models, stop) as told:
+        layers = layer_properties.measured(
+            sweep, out, out / "layers", config.data_dir, stop, callback=lambda done, _: told(done)
+        )
 
     of = f"{Path(config.sweep.data_name).stem}, {config.sweep.repeats} repeats, {config.sweep.train.epochs} epochs"
     width = min(config.sweep.widths)

@@ -36,9 +36,9 @@ from jaxhash.hashing.study import expected_return
 from jaxhash.models import convnets
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.sweeps.programs import Programs
-from jaxhash.training.convnets import ConvTrainConfig, make_train
 from jaxhash.training.mlp import TrainConfig
 from jaxhash.training.population import Block
+from jaxhash.training.vmapped import RECIPE, ModelSpec, make_trainable
 from tests.hashing.study.test_learners import LEARNERS
 
 PLATFORMS = ("cuda", "tpu")
@@ -63,13 +63,19 @@ def of_sweeps():
     yield "sweep: evaluate", programs.evaluate, (state.params, state.stats, x, y, jnp.array([5, 20])), {}
 
 
-def of_convnets():
-    """What trains a convolutional network."""
-    learner = make_train(convnets.build("resnet20", 10, width_factor=0.25), ConvTrainConfig(), 5, (32, 32, 3))
-    state = jax.eval_shape(learner.init, KEY)
-    data = jnp.zeros((1, 2), jnp.int32), jnp.zeros((4, 32, 32, 3)), jnp.zeros(4, jnp.int32)
-    yield "convnet: start", jax.jit(learner.init), (KEY,), {}
-    yield "convnet: steps", jax.jit(learner.advance), (state, KEY, *data), {}
+def of_any_model():
+    """What trains and looks at a model of one's own: a convolutional network."""
+    spec = ModelSpec(convnets.classifier)
+    trainable = make_trainable(spec, RECIPE, {"network": "resnet20", "width_factor": 0.25}, (3072,), 10)
+    hyper = {"learning_rate": jnp.float32(0.1)}
+    x = jnp.zeros((4, 3072))
+    state = jax.eval_shape(trainable.init, KEY, hyper, x)
+    given = state, KEY, jnp.zeros((1, 2), jnp.int32), x, jnp.zeros(4, jnp.int32), hyper, ZERO
+    yield "any model: start", jax.jit(trainable.init), (KEY, hyper, x), {}
+    yield "any model: steps", jax.jit(trainable.advance), (*given, ZERO), {}
+    yield "any model: step", jax.jit(trainable.step), given, {}
+    look = jax.jit(lambda *given: (lambda outputs, code: (outputs, code.words))(*trainable.look(*given)))
+    yield "any model: look", look, (jax.eval_shape(trainable.trained_of, state), hyper, x), {}
 
 
 def of_codes():
@@ -158,7 +164,7 @@ def of_benchmarks():
     yield "int8 products", ceilings.int8_product, (ones, ones), {}
 
 
-GROUPS = (of_sweeps, of_convnets, of_codes, of_encoding, of_hash_study, of_hashers, of_benchmarks)
+GROUPS = (of_sweeps, of_any_model, of_codes, of_encoding, of_hash_study, of_hashers, of_benchmarks)
 
 GRADIENT = "the gradient of a look-up: of the bin that was drawn, or of a letter's embedding"
 WHOLE = "K-Means' accuracy: whole numbers, whose sums are exact in any order"
@@ -166,7 +172,6 @@ FLOAT_SCATTERS = {
     "K-Means: accuracy": WHOLE,
     "codes of many models, 1 at once": WHOLE,
     "codes of many models, 4 at once": WHOLE,
-    "convnet: steps": "the gradient of a look-up: of each example's label, one a row",
     **{f"study: {name}": GRADIENT for name in LEARNERS},
 }
 """Programs that add floats by a scatter, and why they may."""

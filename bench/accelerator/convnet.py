@@ -1,56 +1,60 @@
-"""ResNet-20 on CIFAR-10 for one epoch, batch 128."""
+"""VGG-16 and ResNet-20 on CIFAR-10 as a sweep trains them, one epoch, batch 64."""
 
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from bench import harness
 from bench.accelerator.ceilings import ceilings
 from bench.accelerator.part import Setting, figure
 from bench.data import cifar10, random_pixels
-from jaxhash.models.convnets import IMAGE, as_images, build, cost
-from jaxhash.training.convnets import ConvState, ConvTrainConfig, make_train, steps_a_call
+from jaxhash.data import Dataset
+from jaxhash.models.convnets import classifier, cost
+from jaxhash.sweeps.presets import CONVNETS
 from jaxhash.training.mlp import epoch_order
+from jaxhash.training.vmapped import ModelSpec, make_trainable
+
+RECIPE = CONVNETS.train
 
 
 def run(setting: Setting) -> dict[str, Any]:
     """Images a second in an epoch after a first one, which compiles."""
     quick = setting.quick
-    data, source = random_pixels(3072, (8, 1, 1)) if quick else cifar10(setting.data_dir)
-    name, factor, batch = ("resnet8", 1 / 64, 4) if quick else ("resnet20", 1.0, ConvTrainConfig.batch_size)
-    network, config = build(name, 10, width_factor=factor), ConvTrainConfig(epochs=2, batch_size=batch)
-    images, labels = jnp.asarray(as_images(data.x_train)), jnp.asarray(data.y_train)
-    steps = len(images) // batch
-    learner = make_train(network, config, steps, IMAGE)
-    advance, calls, key = jax.jit(learner.advance, donate_argnums=0), steps_a_call(steps), jax.random.key(0)
-
-    def epoch(state: ConvState, number: int) -> tuple[ConvState, list[Any]]:
-        order, records = epoch_order(key, number, len(images), batch), []
-        for start in range(0, steps, calls):
-            state, record = advance(state, key, jnp.asarray(order[start : start + calls]), images, labels)
-            records.append(record)
-        return jax.block_until_ready((state, records))
-
-    took, losses, state = [], [], learner.init(key)
-    for number in range(2):
-        harness.say(f"{name}, epoch {number + 1} of 2, {source}")
-        seconds, (state, records) = harness.timed(partial(epoch, state, number))
-        took.append(seconds)
-        losses.append(float(jnp.concatenate([record.loss for record in records]).mean()))
-    flops = cost(network).training_flops(batch) * steps / took[1]
-    return {
-        "figures": [
+    data, source = random_pixels(3072, (128, 1, 1)) if quick else cifar10(setting.data_dir)
+    factor, names = (1 / 64, ("resnet8",)) if quick else (1.0, ("resnet20", "vgg16"))
+    figures, networks = [], {}
+    for name in names:
+        took, losses = _two_epochs(data, name, factor)
+        steps = len(data.x_train) // RECIPE.batch_size
+        flops = cost(classifier(name, width_factor=factor).network).training_flops(RECIPE.batch_size) * steps / took[1]
+        figures += [
             figure(f"s, an epoch of {name}", took[1]),
-            figure("images/s", steps * batch / took[1]),
-            figure("s, compiling", took[0] - took[1]),
-            figure("share of the product rate", flops / ceilings(quick).float32_flops),
-        ],
-        "data": source,
-        "network": name,
-        "width_factor": factor,
-        "batch_size": batch,
-        "steps_an_epoch": steps,
-        "mean_loss_of_epochs": losses,
-    }
+            figure(f"images/s, {name}", steps * RECIPE.batch_size / took[1]),
+            figure(f"s, compiling {name}", took[0] - took[1]),
+            figure(f"share of the product rate, {name}", flops / ceilings(quick).float32_flops),
+        ]
+        networks[name] = {"steps_an_epoch": steps, "mean_loss_of_epochs": losses}
+    shared = {"data": source, "width_factor": factor, "batch_size": RECIPE.batch_size}
+    return {"figures": figures, "networks": networks, **shared}
+
+
+def _two_epochs(data: Dataset, name: str, factor: float) -> tuple[list[float], list[float]]:
+    """Seconds and mean losses of the first two epochs."""
+    values = {"network": name, "width_factor": factor}
+    trainable = make_trainable(ModelSpec(classifier), RECIPE, values, (data.features,), 10)
+    images, labels, key = jnp.asarray(data.x_train), jnp.asarray(data.y_train), jax.random.key(0)
+    steps = len(images) // RECIPE.batch_size
+    advance = jax.jit(trainable.advance, donate_argnums=0)
+    state = [jax.jit(trainable.init)(key, {}, images)]
+    took, losses = [], []
+    for number in range(2):
+        harness.say(f"{name}, epoch {number + 1} of 2")
+        order = jnp.asarray(epoch_order(key, number, len(images), RECIPE.batch_size))
+        given: tuple[Any, ...] = key, order, images, labels, {}, np.int32(0), np.int32(steps)
+        start = harness.clock()
+        state[0] = jax.block_until_ready(advance(state[0], *given))
+        took.append(harness.clock() - start)
+        losses.append(float(state[0].loss))
+    return took, losses

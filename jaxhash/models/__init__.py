@@ -5,6 +5,7 @@ Out: logits [n, classes] and every pre-activation by name, from which a neural c
 
 mlp           multilayer perceptron with batch norm and dropout, and how its kernels are initialised
 convnets      VGG and ResNet; their parameters, code bits, FLOPs and memory worked out from shapes (`cost`)
+network       any model as two pure functions: Flax Linen and NNX, Equinox, Haiku, or a pair
 augment       random rotations, shifts and flips of images
 """
 

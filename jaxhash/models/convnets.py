@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32
 
+from jaxhash.models.augment import AugmentConfig, augment
 from jaxhash.models.mlp import NORM_EPSILON, NORM_MOMENTUM
 
 IMAGE = (32, 32, 3)
@@ -30,8 +31,7 @@ PreActivations = dict[str, Float[Array, "n ..."]]
 Shortcut = Literal["pad", "project"]
 
 # Kernels: He et al. 2015 (arXiv 1502.01852), eq. 10, for layers that a ReLU follows; Glorot and Bengio 2010 at the end.
-_RELU_INIT = nn.initializers.he_normal()
-_OUTPUT_INIT = nn.initializers.glorot_uniform()
+HE, GLOROT = nn.initializers.he_normal(), nn.initializers.glorot_uniform()
 
 
 def _relu(z: Array, name: str) -> Array:
@@ -56,6 +56,7 @@ class VGG(nn.Module):
     """Probability with which a unit of a dense layer is left out of a training step."""
     norm_momentum: float = NORM_MOMENTUM
     """Share of the old running statistics that a training step keeps."""
+    kernel_init: nn.initializers.Initializer = HE
 
     @nn.compact
     def __call__(
@@ -72,18 +73,20 @@ class VGG(nn.Module):
         for stage in self.stages:
             for channels in stage:
                 name = f"conv_{len(pre_activations) + 1:02d}"
-                z = _normalise(_convolve(channels, 1, name)(x), f"norm_{name}", train, self.norm_momentum)
+                z = _normalise(
+                    _convolve(channels, 1, name, self.kernel_init)(x), f"norm_{name}", train, self.norm_momentum
+                )
                 pre_activations[name] = z
                 x = _relu(z, name)
             x = nn.max_pool(x, (2, 2), (2, 2))
         x = x.reshape(x.shape[0], -1)
         for units in self.dense:
             name = f"dense_{len(pre_activations) + 1:02d}"
-            z = nn.Dense(units, use_bias=False, kernel_init=_RELU_INIT, name=name)(x)
+            z = nn.Dense(units, use_bias=False, kernel_init=self.kernel_init, name=name)(x)
             z = _normalise(z, f"norm_{name}", train, self.norm_momentum)
             pre_activations[name] = z
             x = nn.Dropout(self.dropout, deterministic=not train)(_relu(z, name))
-        return nn.Dense(self.classes, kernel_init=_OUTPUT_INIT, name="output")(x), pre_activations
+        return nn.Dense(self.classes, kernel_init=GLOROT, name="output")(x), pre_activations
 
 
 class ResNet(nn.Module):
@@ -103,6 +106,7 @@ class ResNet(nn.Module):
     classes: int
     norm_momentum: float = NORM_MOMENTUM
     """Share of the old running statistics that a training step keeps."""
+    kernel_init: nn.initializers.Initializer = HE
 
     @nn.compact
     def __call__(
@@ -119,7 +123,9 @@ class ResNet(nn.Module):
         def layer(x: Array, channels: int, stride: int) -> Array:
             """The next convolution and its batch norm."""
             name = f"conv_{len(pre_activations) + 1:02d}"
-            return _normalise(_convolve(channels, stride, name)(x), f"norm_{name}", train, self.norm_momentum)
+            return _normalise(
+                _convolve(channels, stride, name, self.kernel_init)(x), f"norm_{name}", train, self.norm_momentum
+            )
 
         def relu(z: Array) -> Array:
             name = f"conv_{len(pre_activations) + 1:02d}"
@@ -133,13 +139,13 @@ class ResNet(nn.Module):
                 inner = relu(layer(x, width, stride))
                 z = layer(inner, width, 1)
                 x = relu(z + self._shortcut(x, width, stride, f"shortcut_{stage}", train))
-        return nn.Dense(self.classes, kernel_init=_OUTPUT_INIT, name="output")(x.mean((1, 2))), pre_activations
+        return nn.Dense(self.classes, kernel_init=GLOROT, name="output")(x.mean((1, 2))), pre_activations
 
     def _shortcut(self, x: Array, width: int, stride: int, name: str, train: bool) -> Array:
         if stride == 1 and x.shape[-1] == width:
             return x
         if self.shortcut == "project":
-            z = nn.Conv(width, (1, 1), stride, use_bias=False, kernel_init=_RELU_INIT, name=name)(x)
+            z = nn.Conv(width, (1, 1), stride, use_bias=False, kernel_init=self.kernel_init, name=name)(x)
             return _normalise(z, f"norm_{name}", train, self.norm_momentum)
         return jnp.pad(x[:, ::stride, ::stride], [(0, 0)] * 3 + [(0, width - x.shape[-1])])
 
@@ -204,6 +210,54 @@ def build(name: str, classes: int, *, width_factor: float = 1.0, norm_momentum: 
     return ResNet(scale(plan.widths), plan.blocks, plan.shortcut, classes, norm_momentum=norm_momentum)
 
 
+class OfRows(nn.Module):
+    """A network of rows of pixels, as datasets have them (or of images): framed, and randomly moved in training."""
+
+    network: ConvNet
+    move: AugmentConfig
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "n ..."], *, train: bool = False) -> Float[Array, "n classes"]:
+        """Logits; `train` as of the networks, with a key named `augment` too."""
+        images = jnp.asarray(as_images(x.reshape(len(x), -1)))
+        if train:
+            images = augment(self.move, self.make_rng("augment"), images)
+        logits, _ = self.network(images, train=train)
+        return logits
+
+
+def classifier(
+    network: str = "resnet20",
+    classes: int = 10,
+    width_factor: float = 1.0,
+    norm_momentum: float = NORM_MOMENTUM,
+    rotation: float = 15.0,
+    shift: float = 0.1,
+    flip: bool = True,
+) -> OfRows:
+    """A network as the study's authors train it: Glorot kernels, projections in every shortcut, moved images.
+
+    A function for `jaxhash.sweep`: each of its arguments may be an axis of a grid.
+
+    Args:
+        network: a name in `NETWORKS`.
+        classes: number of logits.
+        width_factor: multiplies the channels of every layer; 1 is the published width.
+        norm_momentum: as of `build`.
+        rotation: largest angle by which images are turned in training, degrees.
+        shift: largest shift in training, as a fraction of height and of width.
+        flip: mirror every second image in training.
+
+    Raises:
+        ValueError: as `build` and `AugmentConfig`.
+    """
+    found = build(network, classes, width_factor=width_factor, norm_momentum=norm_momentum)
+    authors: dict[str, Any] = {"kernel_init": GLOROT}
+    if isinstance(found, ResNet):
+        authors["shortcut"] = "project"
+    return OfRows(found.clone(**authors), AugmentConfig(rotation, shift, flip))
+
+
 def initialise(network: ConvNet, key: Array, image: tuple[int, int, int] = IMAGE) -> Variables:
     """Fresh `params` and `batch_stats` for images of this shape.
 
@@ -214,8 +268,10 @@ def initialise(network: ConvNet, key: Array, image: tuple[int, int, int] = IMAGE
     return variables
 
 
-def as_images(x: Float32[np.ndarray, "n features"]) -> Float32[np.ndarray, "n 32 32 3"]:
-    """Rows of a dataset as images of the size the networks are made for.
+def as_images(
+    x: Float32[np.ndarray, "n features"] | Float32[Array, "n features"],
+) -> Float32[np.ndarray, "n 32 32 3"] | Float32[Array, "n 32 32 3"]:
+    """Rows of a dataset as images of the size the networks are made for, NumPy's as NumPy's.
 
     Small ones are enlarged by a whole factor (each pixel a square), then framed with zeros to 32 x 32; grey ones get
     three equal channels.
@@ -232,11 +288,12 @@ def as_images(x: Float32[np.ndarray, "n features"]) -> Float32[np.ndarray, "n 32
             "with 3 channels; give a dataset of such images"
         )
     factor = IMAGE[0] // side
+    xp = np if isinstance(x, np.ndarray) else jnp
     images = x.reshape(n, side, side, channels).repeat(factor, axis=1).repeat(factor, axis=2)
     before = (IMAGE[0] - side * factor) // 2
     after = IMAGE[0] - side * factor - before
-    framed = np.pad(images, [(0, 0), (before, after), (before, after), (0, 0)])
-    return np.ascontiguousarray(np.broadcast_to(framed, (n, *IMAGE)))
+    framed = xp.pad(images, [(0, 0), (before, after), (before, after), (0, 0)])
+    return xp.asarray(xp.broadcast_to(framed, (n, *IMAGE)), copy=True)
 
 
 class Cost(NamedTuple):
@@ -271,9 +328,9 @@ def cost(network: ConvNet, image: tuple[int, int, int] = IMAGE) -> Cost:
     )
 
 
-def _convolve(channels: int, stride: int, name: str) -> nn.Conv:
+def _convolve(channels: int, stride: int, name: str, kernel_init: nn.initializers.Initializer) -> nn.Conv:
     # Padding is 1 on each side, as in both papers: Flax' "SAME" would pad a stride of 2 on one side only.
-    return nn.Conv(channels, (3, 3), stride, padding=1, use_bias=False, kernel_init=_RELU_INIT, name=name)
+    return nn.Conv(channels, (3, 3), stride, padding=1, use_bias=False, kernel_init=kernel_init, name=name)
 
 
 def _normalise(x: Array, name: str, train: bool, momentum: float) -> Array:

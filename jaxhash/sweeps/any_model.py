@@ -44,14 +44,17 @@ from jaxhash.training.vmapped import OF_DATA, State, make_trainable
 
 EXECUTION = "execution.json"
 """In the folder of a run: how each kind of model is trained, and what was timed."""
-MODES = ("vmap", "map", "scan", "loop")
+MODES = ("loop", "vmap", "scan", "map")
+"""In the order in which they are timed."""
+_MOST_TRIALS = 90.0
+"""Seconds, compiling included, after which no further way is tried."""
 _TRIAL_SECONDS = 0.2
 """Of a mode: steps are doubled until they take as long."""
 _CHUNKS = 4
 """Parts into which `map` cuts the members of a task."""
 _MEMORY_SHARE = 0.5
 """Of the memory that all members in one program may take, on all workers together."""
-_BYTES_IN_MEMORY = 2**27
+BYTES_IN_MEMORY = 2**27
 """Codes of one model that take more are written to a file."""
 
 
@@ -205,6 +208,7 @@ class AnyPrograms:
         axes = (0, 0, 0, None, 0, 0, None, None)
         self._init = jax.jit(jax.vmap(init, (0, 0, None)))
         self._vmap = jax.jit(jax.vmap(advance, axes))
+        self._compiled: dict[Any, Any] = {}
         self._map = jax.jit(self._in_chunks)
         self._scan = jax.jit(advance)
         self._step = jax.jit(trainable.step)
@@ -244,9 +248,9 @@ class AnyPrograms:
         """The first steps of an epoch."""
         first, last = np.int32(0), np.int32(steps)
         if mode in ("vmap", "map"):
-            program = self._vmap if mode == "vmap" else self._map
+            arguments = state, work.keys, order, data.x, work.y, work.hyper, first, last
             with self._first_calls.of((mode, order.shape, data.place)):
-                return program(state, work.keys, order, data.x, work.y, work.hyper, first, last)
+                return (self._vmapped(arguments, data) if mode == "vmap" else self._map)(*arguments)
         members = []
         for i in range(len(order)):
             own, key, rows, y, hyper = jax.tree.map(lambda a, i=i: a[i], (state, work.keys, order, work.y, work.hyper))
@@ -263,6 +267,13 @@ class AnyPrograms:
                             go_on()
             members.append(own)
         return jax.tree.map(lambda *a: jnp.stack(a), *members)
+
+    def _vmapped(self, arguments: tuple[Any, ...], data: OnDevice) -> Any:
+        """The program of all members, compiled once for so many of them."""
+        key = arguments[2].shape, data.place
+        if key not in self._compiled:
+            self._compiled[key] = self._vmap.lower(*arguments).compile()
+        return self._compiled[key]
 
     def _in_chunks(
         self, state: State, keys: Array, order: Array, x: Array, y: Array, hyper: Hyper, first: Array, last: Array
@@ -282,10 +293,14 @@ class AnyPrograms:
         if noted is not None:
             return str(noted["mode"])
         seconds: dict[str, float] = {}
-        needs = self._bytes(state, work, order, data)
-        for mode in MODES if len(order) > 1 else ("scan", "loop"):
-            if mode == "vmap" and needs > _memory(data) * _MEMORY_SHARE / worker_count():
-                continue
+        needs, began = 0, time.monotonic()
+        for mode in MODES if len(order) > 1 else ("loop", "scan"):
+            if seconds and time.monotonic() - began > _MOST_TRIALS:
+                break
+            if mode == "vmap":
+                needs = self._bytes(state, work, order, data)
+                if needs > _memory(data) * _MEMORY_SHARE / worker_count():
+                    continue
             seconds[mode] = self._timed(mode, state, work, order, data)
         mode = min(seconds, key=lambda mode: seconds[mode])
         each = {mode: round(1e6 * value, 1) for mode, value in seconds.items()}
@@ -311,12 +326,8 @@ class AnyPrograms:
 
     def _bytes(self, state: State, work: Work, order: Array | np.ndarray, data: OnDevice) -> int:
         """What all members in one program take, as XLA plans it."""
-        first = last = np.int32(0)
-        needs = (
-            self._vmap.lower(state, work.keys, order, data.x, work.y, work.hyper, first, last)
-            .compile()
-            .memory_analysis()
-        )
+        arguments = state, work.keys, order, data.x, work.y, work.hyper, np.int32(0), np.int32(0)
+        needs = self._vmapped(arguments, data).memory_analysis()
         return int(needs.output_size_in_bytes + needs.temp_size_in_bytes) if needs is not None else 0
 
     def trained(self, state: State) -> Any:
@@ -418,7 +429,7 @@ class AnyPrograms:
             sides["random"] = data.random_x, None
         for name, (x, labels) in sides.items():
             outputs = []
-            in_file = len(x) * code.num_words * 4 > _BYTES_IN_MEMORY
+            in_file = len(x) * code.num_words * 4 > BYTES_IN_MEMORY
             kept: list[np.ndarray] = []
             path = place / f"{name}.npy"
             if in_file:

@@ -1,29 +1,35 @@
 """Codes of single layers, and of the first k layers, of every model of a sweep: their encoding properties."""
 
 import itertools
+import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from operator import methodcaller
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array
 
-from jaxhash.codes.code import Code
-from jaxhash.codes.properties import PROPERTIES, Assignment, measure
+from jaxhash.codes import files
+from jaxhash.codes.files import Codes
+from jaxhash.codes.properties import PROPERTIES, measure
 from jaxhash.data import Dataset
 from jaxhash.runtime.devices import worker_count
 from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.sweeps import engine as sweep
 from jaxhash.sweeps import folder, inputs, models
-from jaxhash.sweeps.grid import SweepConfig
+from jaxhash.sweeps.any_model import BYTES_IN_MEMORY
+from jaxhash.sweeps.grid import NOISE, SweepConfig
 from jaxhash.sweeps.task import Interrupted
 
 SINGLE, FIRST = "single layer", "first layers"
 PARTS = (SINGLE, FIRST)
+
+Numbers = dict[str, float]
 
 
 def measured(
@@ -32,6 +38,9 @@ def measured(
     out: Path,
     data_dir: str | Path | None = None,
     stop: threading.Event | None = None,
+    *,
+    parts: Sequence[str] = PARTS,
+    callback: Callable[[int, int], None] = lambda done, total: None,
 ) -> xr.Dataset:
     """Measure the layers of every model of a finished sweep, or read what was measured and saved.
 
@@ -41,11 +50,13 @@ def measured(
         out: folder of the results: results.nc and results.csv.
         data_dir: where dataset files are looked up first.
         stop: set it to stop after the measurings under way; nothing is saved then.
+        parts: "single layer", the code of one layer alone; "first layers", that of the layers up to it.
+        callback: told how many models were measured, and how many there are.
 
     Returns:
-        The numbers of `PROPERTIES` by (part, repeat, width, layer): part "single layer" has the code of layer `layer`
-        alone (from 1), part "first layers" that of the layers up to it, all of them at the last. The code of all
-        layers has the numbers that the sweep has saved. NaN for models that diverged.
+        The numbers that the sweep measures of codes by (part, the axes of the sweep, layer), layers from 1. The code of
+        all layers has the numbers that the sweep has saved. NaN for models that diverged, and beyond the last layer of
+        models that have fewer than others.
 
     Raises:
         Interrupted: after `stop` was set.
@@ -57,20 +68,22 @@ def measured(
             if all(saved.attrs[name] == whole.attrs[name] for name in ("config", "data")):
                 return saved.load()
     stop = stop or threading.Event()
-    data, depth = sweep.prepare(config, data_dir), config.model.depth
-    places = itertools.product(range(whole.sizes["repeat"]), range(whole.sizes["width"]))
-    shape = len(PROPERTIES), len(PARTS), whole.sizes["repeat"], whole.sizes["width"], depth
-    table = np.full(shape, np.nan)
+    data = sweep.prepare(config, data_dir)
+    axes, names = list(config.axes), config.measured(data.num_classes)
+    places = list(itertools.product(*(range(whole.sizes[axis]) for axis in axes)))
+    found: dict[tuple[int, ...], list[list[Numbers]]] = {}
 
-    def fill(at: tuple[int, int]) -> None:
-        own = whole.isel(repeat=at[0], width=at[1])
+    def fill(at: tuple[int, ...]) -> None:
+        own = whole.isel(dict(zip(axes, at, strict=True)))
         if not own["diverged"]:
-            model = models.load(run, width=int(own["width"]), repeat=int(own["repeat"]))
-            key = stream_key(config.repeat_key(int(own["repeat"])), Stream.MEASURE_LAYERS, int(own["width"]))
-            labels = inputs.labels(config, data, int(own["repeat"]))
-            of_all_layers = {name: float(own[name]) for name in PROPERTIES}
-            found = _of_model(key, model, of_all_layers, data, labels, config.assignment, stop)
-            table[:, :, *at] = [[[one[name] for one in part] for part in found] for name in PROPERTIES]
+            coordinates = {axis: own[axis].values.item() for axis in axes}
+            model = models.load(run, **coordinates)
+            key = config.repeat_key(coordinates["repeat"])
+            key = stream_key(key, Stream.MEASURE_LAYERS, coordinates.get("width", 0) if not config.network else 0)
+            labels = inputs.labels(config, data, coordinates["repeat"], coordinates.get(NOISE))
+            of_all_layers = {name: float(own[name]) for name in names}
+            found[at] = _of_model(key, model, of_all_layers, data, labels, config, stop, parts)
+        callback(len(found), len(places))
 
     with ThreadPoolExecutor(worker_count()) as pool:
         try:
@@ -78,15 +91,21 @@ def measured(
         except BaseException:
             stop.set()  # the other threads stop too
             raise
+    depth = max((len(of[0]) for of in found.values()), default=1)
+    table = np.full((len(names), len(parts), *(whole.sizes[axis] for axis in axes), depth), np.nan)
+    for at, of in found.items():
+        for part, layers in enumerate(of):
+            for layer, numbers in enumerate(layers):
+                place: Any = (slice(None), part, *at, layer)
+                table[place] = [numbers[name] for name in names]
     results = xr.Dataset(
         {
-            name: (("part", "repeat", "width", "layer"), values, whole[name].attrs)
-            for name, values in zip(PROPERTIES, table, strict=True)
+            name: (("part", *axes, "layer"), values, whole[name].attrs)
+            for name, values in zip(names, table, strict=True)
         },
         coords={
-            "part": list(PARTS),
-            "repeat": whole["repeat"],
-            "width": whole["width"],
+            "part": list(parts),
+            **{axis: whole[axis] for axis in axes},
             "layer": ("layer", np.arange(1, depth + 1, dtype=np.int32), {"long_name": "hidden layer"}),
         },
         attrs=whole.attrs,
@@ -99,25 +118,51 @@ def measured(
 def _of_model(
     key: Array,
     model: models.Model,
-    of_all_layers: dict[str, float],
+    of_all_layers: Numbers,
     data: Dataset,
     y_train: np.ndarray,
-    assignment: Assignment,
+    config: SweepConfig,
     stop: threading.Event,
-) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
-    """One entry a layer: of the layer alone, and of the layers up to it."""
-    codes = model.codes(data.x_train), model.codes(data.x_test)
-    if len(codes[0].layers) == 1:
-        return [of_all_layers], [of_all_layers]
-    labels = jnp.asarray(y_train), jnp.asarray(data.y_test)
+    parts: Sequence[str],
+) -> list[list[Numbers]]:
+    """For each of the parts an entry a layer."""
+    with tempfile.TemporaryDirectory() as place:
+        codes = [_coded(model, x, Path(place) / f"{i}.npy") for i, x in enumerate((data.x_train, data.x_test))]
+        labels = jnp.asarray(y_train), jnp.asarray(data.y_test)
+        properties = {name: PROPERTIES[name] for name in of_all_layers}
 
-    def properties(cut: Callable[[Code], Code]) -> dict[str, float]:
-        if stop.is_set():
-            raise Interrupted
-        train, test = (cut(code) for code in codes)
-        return measure(train, labels[0], test, labels[1], key=key, num_classes=data.num_classes, assignment=assignment)
+        def numbers(cut: Callable[[Codes], Codes]) -> Numbers:
+            if stop.is_set():
+                raise Interrupted
+            train, test = (cut(code) for code in codes)
+            return measure(
+                train,
+                labels[0],
+                test,
+                labels[1],
+                key=key,
+                num_classes=data.num_classes,
+                assignment=config.assignment,
+                properties=properties,
+            )
 
-    names = [layer.name for layer in codes[0].layers]
-    single = [properties(methodcaller("layer", name)) for name in names]
-    between = [properties(methodcaller("up_to", name)) for name in names[1:-1]]
-    return single, [single[0], *between, of_all_layers]
+        names = [layer.name for layer in codes[0].layers]
+        if len(names) == 1:
+            return [[of_all_layers] for _ in parts]
+        single = [numbers(methodcaller("layer", name)) for name in names]
+        if FIRST not in parts:
+            return [single]
+        between = [numbers(methodcaller("up_to", name)) for name in names[1:-1]]
+        found = {SINGLE: single, FIRST: [single[0], *between, of_all_layers]}
+        return [found[part] for part in parts]
+
+
+def _coded(model: models.Model, x: np.ndarray, path: Path) -> Codes:
+    """The codes of examples; in a file, which is then made, where they are long."""
+    code = model.codes(x[:1])
+    if len(x) * code.num_words * 4 <= BYTES_IN_MEMORY:
+        return model.codes(x)
+    with files.writing(path, len(x), code.num_bits, code.layers, code.skipped) as append:
+        for _, some in model.stream(x):
+            append(np.asarray(some.words))
+    return files.load(path)

@@ -11,9 +11,11 @@ One thing differs: the authors train SVHN with SGD (momentum 0.9, weight decay 5
 
 from dataclasses import dataclass, field
 
+from jaxhash.models.convnets import classifier
 from jaxhash.models.mlp import ModelConfig
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.training.mlp import TrainConfig
+from jaxhash.training.vmapped import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,16 @@ STUDIES = {
     ),
 }
 """By the name of the dataset. What is not in it (digits, a file of one's own) has no study."""
+
+
+CONVNETS = SweepConfig(
+    "cifar10",
+    repeats=1,
+    grid={"network": ("vgg16", "vgg19", "resnet18", "resnet20", "resnet32", "resnet56")},
+    train=TrainConfig(epochs=200, batch_size=64, learning_rate=1e-2, drop_every=50, l2=5e-6, patience=10),
+    network=ModelSpec(classifier, name="convnets"),
+)
+"""The study's convolutional networks, as its authors' script trains them."""
 
 
 def capacity(dataset: str) -> SweepConfig:

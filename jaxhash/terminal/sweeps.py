@@ -156,7 +156,9 @@ def summary(results: xr.Dataset, title: str) -> Table:
     columns = {
         name: heading.replace("redundancy", "red.").replace("kmeans", "K-Means") for name, heading in columns.items()
     }
-    rows = [str(name) for name in results.dims if name != "repeat"]
+    every = [str(name) for name in results.dims if name != "repeat"]
+    rows = [name for name in every if results.sizes[name] > 1] or every[:1]
+    results = results.isel({name: 0 for name in every if name not in rows})
     if len(rows) > 1:
         table.box, table.pad_edge = None, False
     for name in rows:
@@ -166,7 +168,8 @@ def summary(results: xr.Dataset, title: str) -> Table:
     means = results.mean("repeat")
     for values in itertools.product(*(results[name].values for name in rows)):
         row = means.sel(dict(zip(rows, values, strict=True)))
-        table.add_row(*(f"{value:,}" for value in values), *(f"{float(row[name]):.3f}" for name in columns))
+        shown = (value if isinstance(value, str) else f"{value:,}" for value in values)
+        table.add_row(*shown, *(f"{float(row[name]):.3f}" for name in columns))
     return table
 
 

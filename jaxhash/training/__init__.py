@@ -12,7 +12,6 @@ mlp             the recipe of the study's MLPs: Adam, learning-rate schedule, L2
 population      MLPs of different widths as one array program
 vmapped         any model with any optimiser, to be vmapped
 evaluate        loss, accuracy, codes
-convnets        the recipe of the study's convolutional networks
 """
 
 from jaxhash.training.evaluate import Evaluation, make_evaluate

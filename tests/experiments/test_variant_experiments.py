@@ -1,16 +1,18 @@
 """The commands of variants: what they refuse, what they leave, and what they say of it."""
 
-import shutil
-
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 
+import jaxhash
 from experiments import depth, regularisation
-from jaxhash.sweeps import presets
+from jaxhash.codes import PROPERTIES
+from jaxhash.data import load
+from jaxhash.sweeps import layers, measuring, presets
 from jaxhash.sweeps.grid import METRICS
 from jaxhash.sweeps.variants import one_at_a_time
+from tests.sweeps import stand_in
 
 
 @pytest.mark.parametrize(
@@ -77,16 +79,29 @@ def test_effects_are_saved_printed_and_compared(tmp_path, monkeypatch, capfd):
     assert (tmp_path / "regularisation.png").stat().st_size > 10_000
 
 
-def test_depth_leaves_numbers_of_all_layers_and_of_each(trained, tmp_path, capfd):
-    """On a sweep that stands there finished."""
-    shutil.copytree(trained.out, tmp_path / "depth=1")
-    options = ["--repeats", "2", "--epochs", "8", "--batch-size", "32", "--depths", "1", "--out", str(tmp_path)]
-    depth.main(["--widths", "20", "3", "40", *options])
-    whole, layers = (pd.read_csv(tmp_path / path) for path in ("results.csv", "layers/results.csv"))
-    np.testing.assert_allclose(whole["knn_accuracy"], trained.results["knn_accuracy"].values.ravel())
-    for part in ("single layer", "first layers"):
-        rows = layers[layers["part"] == part].sort_values(["repeat", "width"])
-        np.testing.assert_allclose(rows["knn_accuracy"], trained.results["knn_accuracy"].values.ravel())
-    shown = trained.results["knn_accuracy"].sel(width=3).mean().item()
-    assert f"{shown:.3f}" in capfd.readouterr().out
+def test_depth_leaves_numbers_of_all_layers_and_of_each(tmp_path, capfd, monkeypatch):
+    quick = stand_in.PROPERTIES | {name: PROPERTIES[name] for name in ("train_redundancy", "test_redundancy")}
+    for module in (measuring, layers):
+        monkeypatch.setattr(module, "PROPERTIES", quick)
+    options = ["--repeats", "1", "--epochs", "2", "--batch-size", "32", "--depths", "2", "1", "--out", str(tmp_path)]
+    depth.main(["--widths", "12", "20", *options])
+    x = load("digits").x_test
+    whole, of_layers = (xr.load_dataset(tmp_path / path) for path in ("results.nc", "layers/results.nc"))
+    assert whole["depth"].values.tolist() == [1, 2]
+    code = jaxhash.load(tmp_path, width=12, depth=2, repeat=0).codes(x)
+    assert [layer.size for layer in code.layers] == [6, 6]
+
+    def redundancy(code):
+        return 1 - len(np.unique(np.asarray(code.words), axis=0)) / len(x)
+
+    all_layers = whole["test_redundancy"].sel(width=12, depth=2, repeat=0)
+    assert float(all_layers) == pytest.approx(redundancy(code))
+    own = of_layers["test_redundancy"].sel(width=12, depth=2, repeat=0)
+    for i, layer in enumerate(code.layers, 1):
+        assert float(own.sel(part="single layer", layer=i)) == pytest.approx(redundancy(code.layer(layer.name)))
+    np.testing.assert_allclose(own.sel(part="first layers"), [own.sel(part="single layer", layer=1), all_layers])
+    shallow = of_layers["test_redundancy"].sel(width=12, depth=1, repeat=0, part="single layer")
+    assert float(shallow.sel(layer=1)) == float(whole["test_redundancy"].sel(width=12, depth=1, repeat=0))
+    assert np.isnan(shallow.sel(layer=2))
+    assert f"{float(all_layers):.3f}" in capfd.readouterr().out
     assert (tmp_path / "depth.png").stat().st_size > 10_000

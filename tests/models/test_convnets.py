@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxhash.models.convnets import ResNet, build, cost, initialise
+from jaxhash.models.augment import AugmentConfig, augment
+from jaxhash.models.convnets import GLOROT, ResNet, as_images, build, classifier, cost, initialise
 
 
 @pytest.mark.parametrize(
@@ -104,3 +105,51 @@ def test_a_network_keeps_its_layers_when_it_is_made_thin():
 def test_networks_that_cannot_be_built_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         build(**{"name": "vgg16", "classes": 10, **wrong})
+
+
+def test_images_are_enlarged_and_framed():
+    digits = np.random.default_rng(0).random((2, 64)).astype(np.float32)
+    images = as_images(digits)
+    assert images.shape == (2, 32, 32, 3)
+    np.testing.assert_array_equal(images[:, 2::4, 1::4, 2], digits.reshape(2, 8, 8))
+    mnist = np.random.default_rng(0).random((2, 784)).astype(np.float32)
+    images = as_images(mnist)
+    np.testing.assert_array_equal(images[:, 2:30, 2:30, 1], mnist.reshape(2, 28, 28))
+    assert images.sum() == pytest.approx(3 * mnist.sum(), rel=1e-5)
+    colour = np.random.default_rng(0).random((2, 3072)).astype(np.float32)
+    np.testing.assert_array_equal(as_images(colour).reshape(2, -1), colour)
+    for rows in (digits, mnist, colour):
+        np.testing.assert_array_equal(as_images(jnp.asarray(rows)), as_images(rows))
+    with pytest.raises(ValueError, match="rows of 784000 features"):
+        as_images(np.zeros((1, 784_000), np.float32))
+    with pytest.raises(ValueError, match="rows of 105 features"):
+        as_images(np.zeros((1, 105), np.float32))
+
+
+def test_a_classifier_is_the_authors_network_of_moved_images():
+    """Projections and Glorot kernels; in training the images of `augment` under the key of Flax, else as they are."""
+    model = classifier("resnet8", 3, width_factor=0.25, norm_momentum=0.9)
+    assert (model.network.shortcut, model.network.kernel_init) == ("project", GLOROT)
+    rows = jnp.asarray(np.random.default_rng(0).random((4, 64)), jnp.float32)
+    keys = {"params": jax.random.key(0), "augment": jax.random.key(1)}
+    variables = model.init(keys, rows)
+    inner = {name: of["network"] for name, of in variables.items()}
+    images = jnp.asarray(as_images(rows))
+    np.testing.assert_allclose(model.apply(variables, rows), model.network.apply(inner, images)[0], rtol=1e-6)
+    limit = np.sqrt(6 / (9 * 3 + 9 * 4))
+    kernel = np.abs(variables["params"]["network"]["conv_01"]["kernel"])
+    assert 0.9 * limit < kernel.max() <= limit
+    moved = []
+
+    def note(config, key, images):
+        moved.append(augment(config, key, images))
+        return moved[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("jaxhash.models.convnets.augment", note)
+        logits, _ = model.apply(variables, rows, train=True, rngs=keys, mutable=["batch_stats"])
+    (seen,) = moved
+    assert not np.allclose(seen, images)
+    theirs, _ = model.network.apply(inner, seen, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(logits, theirs[0], rtol=1e-5, atol=1e-6)
+    assert model.move == AugmentConfig()

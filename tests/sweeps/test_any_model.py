@@ -190,6 +190,7 @@ def test_shapes_make_programs_and_numbers_share_one(tmp_path):
         times = kind["microseconds of a step of a model"]
         assert kind["mode"] == min(times, key=times.get)
         assert set(times) == set(any_model.MODES)
+        assert kind["bytes of vmap"] > 0
     with xr.open_dataset(tmp_path / "results.nc") as results:
         assert results.sizes == {"repeat": 2, "width": 2, "learning_rate": 2, "label_noise": 2}
         learned = results["train_accuracy"].sel(learning_rate=1e-2).mean(("repeat", "width"))
@@ -260,7 +261,7 @@ def test_long_codes_go_through_files(tmp_path, monkeypatch):
     together = jaxhash.sweep(Residual, DATA, out=tmp_path / "together", **shared)
     monkeypatch.setattr(any_model, "fit_in_one_program", lambda *_: False)
     alone = jaxhash.sweep(Residual, DATA, out=tmp_path / "alone", **shared)
-    monkeypatch.setattr(any_model, "_BYTES_IN_MEMORY", 0)
+    monkeypatch.setattr(any_model, "BYTES_IN_MEMORY", 0)
     filed = jaxhash.sweep(Residual, DATA, out=tmp_path / "filed", **shared)
     for other in (alone, filed):
         for name in ("train_loss", "test_accuracy", "train_redundancy", "test_redundancy", "knn_accuracy"):
