@@ -17,7 +17,7 @@ import hashlib
 import itertools
 import json
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -126,7 +126,7 @@ def tasks_of(description: dict[str, Any]) -> list[Task]:
     return tasks
 
 
-def axes_of(description: dict[str, Any]) -> dict[str, tuple[Value, ...]]:
+def axes_of(description: dict[str, Any]) -> dict[str, Sequence[Value]]:
     """The axes of a run's grid and their values, as `SweepConfig.axes`, once what they are made of was checked.
 
     Raises:
@@ -144,7 +144,8 @@ def axes_of(description: dict[str, Any]) -> dict[str, tuple[Value, ...]]:
         raise TypeError("a value of the grid is no number and no text")
     axes: dict[str, Any] = {"repeat": range(config["repeats"])}
     axes |= {"width": sorted(config["widths"]), "examples": sorted(config["sample_sizes"])}
-    return {name: tuple(values) for name, values in {**axes, **grid}.items() if len(values)}
+    # Repeats stay a range: a grid may claim to be endless.
+    return {name: values for name, values in {**axes, **grid}.items() if len(values)}
 
 
 def model_config(description: dict[str, Any], task: Task) -> ModelConfig:

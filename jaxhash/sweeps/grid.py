@@ -7,7 +7,7 @@ their optimiser or the recipe take.
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from reprlib import repr as shortened
 from typing import Annotated, Any, Literal
@@ -240,10 +240,10 @@ class SweepConfig:
         return dataclasses.replace(self.train, **values)
 
     @property
-    def axes(self) -> dict[str, tuple[Value, ...]]:
+    def axes(self) -> dict[str, Sequence[Value]]:
         """The axes of the grid and their values, in the order of the results: all but the snapshots."""
         own = {"width": tuple(sorted(self.widths)), "examples": tuple(sorted(self.sample_sizes))}
-        return {"repeat": tuple(range(self.repeats))} | {n: v for n, v in own.items() if v} | dict(self.grid)
+        return {"repeat": range(self.repeats)} | {n: v for n, v in own.items() if v} | dict(self.grid)
 
     @property
     def models(self) -> int:

@@ -6,7 +6,7 @@ that the sweep has saved beside it: no code of anybody is imported.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -118,7 +118,7 @@ def load(run: str | Path, *, epoch: int | None = None, **coordinates: Value) -> 
     return Model(module, variables, (block.features,), partial(_logits_and_code, module, variables))
 
 
-def _asked(out: Path, given: Mapping[str, Value], axes: Mapping[str, tuple[Value, ...]]) -> Coordinates:
+def _asked(out: Path, given: Mapping[str, Value], axes: Mapping[str, Sequence[Value]]) -> Coordinates:
     """All coordinates of a model, once there is one of these."""
     asked: Coordinates = {}
     there = ", ".join(

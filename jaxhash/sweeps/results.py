@@ -33,7 +33,7 @@ def collect(out: Path) -> xr.Dataset:
     try:
         attributes = description["metrics"] | description.get("properties", {}) | STATE
         if not axes.keys().isdisjoint(attributes) or not all(isinstance(text, str) for text in attributes.values()):
-            raise ValueError(f"metrics {attributes!r:.40}")
+            raise ValueError(f"metrics or properties {attributes!r:.40}")
         noted = {
             "config": json.dumps(config),
             "data": description["data"],

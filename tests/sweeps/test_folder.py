@@ -163,7 +163,7 @@ def test_a_configuration_whose_parts_are_something_else_is_one_error(trained, tm
             read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["random_inputs", "seed", "versions", "properties"])
+@pytest.mark.parametrize("name", ["metrics", "seed", "versions", "properties"])
 def test_results_of_a_configuration_that_lacks_something_are_one_error(trained, tmp_path, name):
     made = json.loads((trained.out / "config.json").read_text())
     if name == "properties":

@@ -371,7 +371,7 @@ def test_a_sweep_killed_again_and_again_ends_bit_for_bit_as_one_left_alone(tmp_p
 def test_a_disk_that_takes_no_more_gives_one_error_and_the_run_goes_on_afterwards(tmp_path):
     """A limit on the size of files stands for the full disk; it fails every write of arrays."""
     out = tmp_path / "x"
-    process = start(out, epochs=3, limit=2000, stderr=subprocess.PIPE, text=True)
+    process = start(out, epochs=3, limit=4000, stderr=subprocess.PIPE, text=True)
     _, error = process.communicate()
     assert process.returncode == 1, error
     # Not always the last line: threads of Orbax may still complain when the error is out.
