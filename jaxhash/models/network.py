@@ -1,4 +1,4 @@
-"""Any model as two pure functions, `init` and `apply`: Flax Linen and NNX, Equinox, Haiku, or a pair of functions.
+"""Model of any library as two pure functions, `init` and `apply`: Flax Linen and NNX, Equinox, Haiku, or a pair.
 
 A model comes as a function that makes it (a class, mostly). What is made says which library it is of:
 

@@ -132,6 +132,8 @@ def from_json(said: Mapping[str, Any]) -> Task:
     values = [value for pairs in (task.shared, *members) for _, value in pairs]
     if not all(type(value) in (int, float, bool, str) for value in values):
         raise TypeError("a coordinate is no number and no text")
+    if not all(type(width) is int for width in task.widths):
+        raise TypeError("a width is no number")
     return task
 
 
