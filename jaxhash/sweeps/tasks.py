@@ -147,7 +147,9 @@ def check(tasks: Sequence[Task], axes: Mapping[str, Sequence[Value]]) -> None:
     for values in axes.values():
         models *= len(values)
     # Counted first: a grid may claim to be endless.
-    if sum(task.models for task in tasks) != models:
+    if sum(task.models for task in tasks) != models or any(
+        task.coordinates(0, 0).keys() != axes.keys() for task in tasks
+    ):
         raise ValueError("the tasks are not the grid's")
     cut = Counter(
         tuple(task.coordinates(i, m).get(name) for name in axes)

@@ -146,7 +146,16 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
         (("config", "train", "epochs"), "8"),
         (("config",), []),
         (("features",), 0.5),
+        (("config", "grid"), []),
+        (("config", "grid"), {"depth": [[1]]}),
         (("tasks",), [{"widths": [3], "repeats": None}]),
+        (("tasks",), []),
+        (("tasks", 0, "members"), []),
+        (("tasks", 0, "members"), [{"width": 3}]),
+        (("tasks", 0, "widths"), []),
+        (("tasks", 0, "widths", 0), [3]),
+        (("tasks", 0, "shared"), {"depth": None}),
+        (("tasks", 0, "shared"), {"depth": 2}),
     ],
 )
 def test_a_configuration_whose_parts_are_something_else_is_one_error(trained, tmp_path, where, value):
