@@ -26,6 +26,7 @@ from bench import harness
 from jaxhash.runtime.devices import places, worker_count
 from jaxhash.runtime.streams import Stream, stream_key
 from jaxhash.sweeps import any_model
+from jaxhash.sweeps.any_plan import plan
 from jaxhash.sweeps.grid import SweepConfig
 from jaxhash.sweeps.inputs import orders, prepare, put_on_device, repeat_keys, task_labels
 from jaxhash.sweeps.programs import Work
@@ -149,7 +150,7 @@ def _compared(
 def _sweep(config: SweepConfig, folder: Path) -> tuple[Callable[[], Any], Callable[[], np.ndarray], Callable[[], Any]]:
     """A call that trains one more epoch; the losses of the first; the way."""
     data = put_on_device(config, prepare(config), places("none")[0])
-    tasks = any_model.plan(config, data.host)
+    tasks = plan(config, data.host)
     programs = any_model.all_programs(config, tasks, data.host, folder)
     states, given, first = {}, {}, {}
     for task in tasks:

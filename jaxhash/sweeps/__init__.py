@@ -13,7 +13,8 @@ grid, presets           what a sweep is; the study's values for each dataset
 tasks                   which models are trained by one call; how a grid is cut
 engine, task            `run`; one task: train, evaluate, measure, save
 inputs                  its data; measuring: what measures its codes
-programs, any_model     what trains and evaluates the study's MLPs, compiled; the same for models of one's own
+programs                what trains and evaluates the study's MLPs, compiled
+any_plan, any_model     models of one's own: checked and cut into tasks; what trains and evaluates them
 folder, models, results the folder of a run; `load`; its results
 cost, dry_run           time left; what each program of a sweep does and needs, before it is run
 log, status, tensorboard            the event log; how a run stands

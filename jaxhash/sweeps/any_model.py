@@ -1,4 +1,4 @@
-"""Sweeps of models of one's own: what is checked before, which axes share a program, and how members are trained.
+"""Programs of models of one's own: how the members of a task are trained side by side, and looked at.
 
 Members of a task are trained in one of four ways. Which is fastest depends on the model, the device and the compiler,
 so each kind of model is timed on its first steps, and what was fastest is noted in `execution.json`:
@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,17 +31,15 @@ from jaxhash.codes.code import Code
 from jaxhash.codes.files import CodeFile
 from jaxhash.codes.properties import words_measured
 from jaxhash.data import Dataset
-from jaxhash.models.network import names_of
 from jaxhash.runtime.devices import worker_count
 from jaxhash.storage import checked_read, checkpoint
 from jaxhash.sweeps import models
-from jaxhash.sweeps.grid import NOISE, TAKEN, Coordinates, SweepConfig, Value
+from jaxhash.sweeps.grid import SweepConfig, Value
 from jaxhash.sweeps.inputs import OnDevice
 from jaxhash.sweeps.programs import Evaluated, FirstCalls, Hyper, Labels, Work, rows_to_measure
-from jaxhash.sweeps.tasks import Task, cut_any, kinds, label
-from jaxhash.training.mlp import TRACED
+from jaxhash.sweeps.tasks import Task, label
 from jaxhash.training.trainable import Trainable, seen
-from jaxhash.training.vmapped import OF_DATA, State, make_trainable
+from jaxhash.training.vmapped import State, make_trainable
 
 EXECUTION = "execution.json"
 """In the folder of a run: how each kind of model is trained, and what was timed."""
@@ -58,105 +57,8 @@ BYTES_IN_MEMORY = 2**27
 """Codes of one model that take more are written to a file."""
 
 
-def plan(config: SweepConfig, data: Dataset) -> list[Task]:
-    """Cut a grid into tasks, once every kind of model in it was traced.
-
-    Raises:
-        ValueError: if an axis is none that model, optimiser or recipe know; or a model cannot be made, traced, trained
-            or looked at on this data.
-    """
-    check_axes(config)
-    traced = [name for name, values in config.grid.items() if _may_be_traced(config, data, name, values)]
-    for shared, members in kinds(config.grid, (*traced, NOISE)):
-        check_model(config, shared, members[0], data)
-    return cut_any(config, traced, worker_count())
-
-
-def check_axes(config: SweepConfig) -> None:
-    """Refuse axes that nobody knows.
-
-    Raises:
-        ValueError: naming those that there are.
-    """
-    network = config.network
-    assert network is not None
-    for name in config.grid:
-        if name in (NOISE, *TAKEN) and name != "width":
-            continue
-        if name in OF_DATA or not network.takes(name):
-            own = [*names_of(network.make), *(names_of(network.optimizer) if network.optimizer else ())]
-            known = [one for one in own if one not in (*OF_DATA, "rngs", "key", "parent", "name")]
-            recipe = [f.name for f in dataclasses.fields(config.train) if network.takes(f.name)]
-            raise ValueError(
-                f"grid: {name} is no argument of the model ({', '.join(known) or 'it has none'}) or its optimiser, and "
-                f"not of the recipe ({', '.join(dict.fromkeys([NOISE, 'examples', *recipe]))})"
-            )
-
-
-def check_model(config: SweepConfig, shared: Mapping[str, Value], member: Mapping[str, Value], data: Dataset) -> None:
-    """Trace a kind of model from its start to its codes.
-
-    Raises:
-        ValueError: if that fails, in a line that says where.
-    """
-    network = config.network
-    assert network is not None
-    at = ", ".join(f"{name}={value}" for name, value in {**shared, **member}.items())
-    named = f"{network.name}({at})"
-    hyper = {name: jax.ShapeDtypeStruct((2,), np.float32) for name in member if name != NOISE}
-    trainable = _trainable(config, shared, data)
-    batch = config.recipe(shared).batch_size
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 2))
-    x = jax.ShapeDtypeStruct((2 * batch, data.features), np.float32)
-    y = jax.ShapeDtypeStruct((2, 2 * batch, *data.y_train.shape[1:]), data.y_train.dtype)
-    order, number = jax.ShapeDtypeStruct((2, 1, batch), np.int32), jax.ShapeDtypeStruct((), np.int32)
-
-    def traced(what: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        try:
-            return function(*arguments)
-        except Exception as error:  # whatever the user's code trips over
-            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-            raise ValueError(f"{named} {what} ({reason})") from error
-
-    begin = jax.vmap(trainable.init, (0, 0, None))
-    state = traced("cannot be initialised", partial(jax.eval_shape, begin), keys, hyper, x)
-    trained = jax.eval_shape(trainable.trained_of, state)
-    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), (trained, hyper))
-    outputs, code = traced("cannot be traced", partial(seen, trainable.look), *one, x)
-    n, classes = 2 * batch, data.num_classes
-    wanted = (n, classes) if classes else (n, *outputs.shape[1:])
-    if outputs.shape != wanted:
-        mend = f"return a logit for each of the {classes} classes" if classes else "return an output for each example"
-        raise ValueError(f"{named} returns {list(outputs.shape)} for {n} examples of shape {list(data.shape)}; {mend}")
-    if code.num_bits == 0 and (config.properties or config.random_inputs):
-        reasons = "; ".join(f"{one.name}: {one.reason}" for one in code.skipped) or "it has no ReLU-like activations"
-        raise ValueError(f"{named} has no units to code ({reasons}); train it with properties=() all the same")
-    train = jax.vmap(trainable.advance, (0, 0, 0, None, 0, 0, None, None))
-    after = traced("cannot be trained", partial(jax.eval_shape, train), state, keys, order, x, y, hyper, number, number)
-    if jax.tree.map(lambda a: (a.shape, a.dtype), after) != jax.tree.map(lambda a: (a.shape, a.dtype), state):
-        raise ValueError(f"{named}: a training step changes the shapes or types of parameters or state")
-    for name, metric in network.metrics_of(classes).items():
-        of = jax.ShapeDtypeStruct(outputs.shape, outputs.dtype), jax.ShapeDtypeStruct(y.shape[1:], y.dtype)
-        found = traced(f"has a metric {name} that fails", partial(jax.eval_shape, metric), *of)
-        if not hasattr(found, "shape"):
-            raise ValueError(f"{named}: metric {name} returns a {type(found).__name__}; return an array")
-
-
-def _may_be_traced(config: SweepConfig, data: Dataset, name: str, values: tuple[Value, ...]) -> bool:
-    """Whether a program can take values of an axis as an argument: found out by trying."""
-    if name == NOISE or not isinstance(values[0], float):
-        return False
-    others: Coordinates = {axis: some[0] for axis, some in config.grid.items() if axis not in (name, NOISE)}
-    if not (config.network and name in names_of(config.network.make)) and name in TRACED:
-        return True
-    try:
-        check_model(config, others, {name: next((value for value in values if value != 0), values[0])}, data)
-    except ValueError:
-        return False
-    return True
-
-
-def _trainable(config: SweepConfig, shared: Mapping[str, Value], data: Dataset) -> Trainable:
+def trainable_of(config: SweepConfig, shared: Mapping[str, Value], data: Dataset) -> Trainable:
+    """What trains models of one's own that have these coordinates in common."""
     assert config.network is not None
     return make_trainable(config.network, config.train, shared, data.shape, data.num_classes)
 
@@ -165,7 +67,7 @@ def all_programs(config: SweepConfig, tasks: list[Task], data: Dataset, out: Pat
     """What trains and evaluates each task; tasks of a kind share it."""
     notes = Notes(out)
     of_kind = {
-        task.shared: AnyPrograms(config, _trainable(config, dict(task.shared), data), data, task, notes)
+        task.shared: AnyPrograms(config, trainable_of(config, dict(task.shared), data), data, task, notes)
         for task in tasks
     }
     return {task: of_kind[task.shared] for task in tasks}
@@ -345,131 +247,110 @@ class AnyPrograms:
         _, code = seen(self._trainable.look, *trained[0], data.x[:2])
         arrays = dict(zip(("params", "state"), jax.eval_shape(lambda: trained[0][0]), strict=True))
         models.save_program(self._notes.out, task, self._look_by_name, arrays, tuple(hyper), data.host.shape, code)
-        n, coded = len(data.x), bool(self._config.properties or self._config.random_inputs)
-        rows = rows_to_measure(max(task.examples, default=n), n)
+        n = len(data.x)
+        counts = task.examples or (n,) * len(task.members)
+        rows = rows_to_measure(max(counts), n)
         words = words_measured(rows, code.num_words)
+        coded = bool(self._config.properties or self._config.random_inputs)
         if not coded or fit_in_one_program(rows, words):
-            yield self._together_evaluated(task, state, data, y, trained, rows, words if coded else 0, code.num_bits)
+            found = [
+                self._seen_by(one, data, y[i, :count], max(rows, count), code if coded else None)
+                for i, (one, count) in enumerate(zip(trained, counts, strict=True))
+            ]
+            codes = {
+                name: jnp.asarray(np.stack([_padded(of[1][name], words) for of in found])[:, None])
+                for name in found[0][1]
+            }
+            codes |= {"train": codes["train"][:, :, :rows]} if coded else {}
+            yield _evaluated(task, state, data, y, code.num_bits, [numbers for numbers, _ in found], codes)
             return
-        for i in range(len(task.members)):
+        for i, count in enumerate(counts):
             own = dataclasses.replace(task, members=task.members[i : i + 1])
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix="codes-", dir=folder) as place:
-                count = task.examples[i] if task.examples else n
-                one = jax.tree.map(lambda a, i=i: a[i : i + 1], state)
-                yield self._one_evaluated(own, one, data, y[i : i + 1], trained[i], count, code, Path(place))
+                numbers, of_one = self._seen_by(trained[i], data, y[i, :count], count, code, Path(place))
+                alone = {
+                    name: of if isinstance(of, CodeFile) else jnp.asarray(of)[None, None] for name, of in of_one.items()
+                }
+                state_of_one = jax.tree.map(lambda a, i=i: a[i : i + 1], state)
+                yield _evaluated(own, state_of_one, data, y[i : i + 1], code.num_bits, [numbers], alone)
 
     def _look_by_name(self, trained: dict[str, Any], hyper: Hyper, x: Array) -> tuple[Array, Code]:
         return self._trainable.look((trained["params"], trained["state"]), hyper, x)
 
-    def _chunks(self, trained: Any, x: Array, bits: int, coded: bool) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def _chunks(self, trained: Any, x: Array, bits: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Outputs and words of some examples after the other; one program serves all."""
         size = models.at_once(bits)
         for start in range(0, len(x), size):
             some = x[start : start + size]
             filled = jnp.concatenate([some, jnp.zeros((min(size, len(x)) - len(some), x.shape[1]), x.dtype)])
             outputs, code = self._look(*trained, filled)
-            yield np.asarray(outputs)[: len(some)], np.asarray(code.words)[: len(some)] if coded else np.zeros(0)
+            yield np.asarray(outputs)[: len(some)], np.asarray(code.words)[: len(some)]
 
-    def _numbers(self, side: str, outputs: np.ndarray, y: np.ndarray) -> dict[str, float]:
-        return {f"{side}_{name}": float(metric(outputs, y)) for name, metric in self._metrics.items()}
+    def _seen_by(
+        self, trained: Any, data: OnDevice, y: np.ndarray, rows: int, code: Code | None, folder: Path | None = None
+    ) -> tuple[dict[str, float], dict[str, Any]]:
+        """What a model makes of the data: metrics, and words of codes, or files of them in the folder if they are long.
 
-    def _together_evaluated(
-        self,
-        task: Task,
-        state: State,
-        data: OnDevice,
-        y: Labels,
-        trained: list[Any],
-        rows: int,
-        words: int,
-        bits: int,
-    ) -> Evaluated:
-        numbers: list[dict[str, float]] = []
-        coded: dict[str, list[np.ndarray]] = {"train": [], "test": [], "random": []}
-        host = data.host
-        for i, one in enumerate(trained):
-            count = task.examples[i] if task.examples else len(data.x)
-            train = list(self._chunks(one, data.x[: max(rows, count)], bits, words > 0))
-            test = list(self._chunks(one, data.test_x, bits, words > 0))
-            numbers.append(
-                self._numbers("train", _joined(train, 0)[:count], y[i, :count])
-                | self._numbers("test", _joined(test, 0), host.y_test)
-            )
-            if words:
-                coded["train"].append(_padded(_joined(train, 1)[:rows], words))
-                coded["test"].append(_padded(_joined(test, 1), words))
-                if data.random_x is not None:
-                    random = list(self._chunks(one, data.random_x, bits, True))
-                    coded["random"].append(_padded(_joined(random, 1), words))
-        arrays = {name: jnp.asarray(np.stack(of)[:, None]) if of else None for name, of in coded.items()}
-        return Evaluated(
-            task,
-            data,
-            (bits,),
-            {name: np.array([[one[name]] for one in numbers]) for name in numbers[0]},
-            arrays["train"],
-            arrays["test"],
-            arrays["random"],
-            np.asarray(state.diverged)[:, None],
-            np.asarray(state.epochs)[:, None],
-            _labels(y, host),
-        )
-
-    def _one_evaluated(
-        self, task: Task, state: State, data: OnDevice, y: Labels, trained: Any, count: int, code: Code, place: Path
-    ) -> Evaluated:
-        found: dict[str, CodeFile | Array | None] = {"random": None}
+        Args:
+            trained: the model.
+            data: the data.
+            y: labels of the training examples that it was trained on, the first ones.
+            rows: so many training examples are coded.
+            code: what its codes are; None: they are not wanted.
+            folder: None keeps all codes in memory.
+        """
         numbers: dict[str, float] = {}
-        sides: dict[str, tuple[Array, np.ndarray | None]] = {
-            "train": (data.x[:count], y[0, :count]),
-            "test": (data.test_x, data.host.y_test),
-        }
+        codes: dict[str, Any] = {}
+        sides = {"train": (data.x[:rows], y), "test": (data.test_x, data.host.y_test)}
         if data.random_x is not None:
-            sides["random"] = data.random_x, None
+            sides["random"] = data.random_x, y[:0]
         for name, (x, labels) in sides.items():
-            outputs = []
-            in_file = len(x) * code.num_words * 4 > BYTES_IN_MEMORY
-            kept: list[np.ndarray] = []
-            path = place / f"{name}.npy"
-            if in_file:
-                with files.writing(path, len(x), code.num_bits, code.layers, code.skipped) as append:
-                    for some, words in self._chunks(trained, x, code.num_bits, True):
-                        append(words)
-                        outputs.append(some)
-                found[name] = files.load(path)
-            else:
-                for some, words in self._chunks(trained, x, code.num_bits, True):
-                    kept.append(words)
+            outputs: list[np.ndarray] = []
+            words: list[np.ndarray] = []
+            with ExitStack() as stack:
+                keep: Callable[[np.ndarray], None] = words.append
+                path = None
+                if code is not None and folder is not None and len(x) * code.num_words * 4 > BYTES_IN_MEMORY:
+                    path = folder / f"{name}.npy"
+                    keep = stack.enter_context(files.writing(path, len(x), code.num_bits, code.layers, code.skipped))
+                for some, of_some in self._chunks(trained, x, 0 if code is None else code.num_bits):
                     outputs.append(some)
-                found[name] = jnp.asarray(np.concatenate(kept)[None, None])
-            if labels is not None:
-                numbers |= self._numbers(name, np.concatenate(outputs), labels)
-        return Evaluated(
-            task,
-            data,
-            (code.num_bits,),
-            {name: np.array([[value]]) for name, value in numbers.items()},
-            found["train"],
-            found["test"],
-            found["random"],
-            np.asarray(state.diverged)[:, None],
-            np.asarray(state.epochs)[:, None],
-            _labels(y, data.host),
-        )
+                    keep(of_some)
+            if code is not None:
+                codes[name] = np.concatenate(words) if path is None else files.load(path)
+            if len(labels):
+                made = np.concatenate(outputs)[: len(labels)]
+                numbers |= {f"{name}_{of}": float(metric(made, labels)) for of, metric in self._metrics.items()}
+        return numbers, codes
 
 
-def _joined(parts: list[tuple[np.ndarray, np.ndarray]], which: int) -> np.ndarray:
-    return np.concatenate([part[which] for part in parts])
+def _evaluated(
+    task: Task,
+    state: State,
+    data: OnDevice,
+    y: Labels,
+    bits: int,
+    numbers: list[dict[str, float]],
+    codes: dict[str, Any],
+) -> Evaluated:
+    return Evaluated(
+        task,
+        data,
+        (bits,),
+        {name: np.array([[one[name]] for one in numbers]) for name in numbers[0]},
+        codes.get("train"),
+        codes.get("test"),
+        codes.get("random"),
+        np.asarray(state.diverged)[:, None],
+        np.asarray(state.epochs)[:, None],
+        # 0 of examples that have no classes.
+        y if data.host.num_classes else np.zeros(y.shape[:2], np.int32),
+    )
 
 
 def _padded(words: np.ndarray, wanted: int) -> np.ndarray:
     return np.pad(words, ((0, 0), (0, wanted - words.shape[1])))
-
-
-def _labels(y: Labels, data: Dataset) -> np.ndarray:
-    """Classes; 0 of examples that have none."""
-    return y if data.num_classes else np.zeros(y.shape[:2], np.int32)
 
 
 def _memory(data: OnDevice) -> int:

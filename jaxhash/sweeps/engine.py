@@ -26,7 +26,7 @@ from jaxhash.runtime import memory as device_memory
 from jaxhash.runtime.devices import Place, places, worker_count
 from jaxhash.runtime.processes import Group, appear
 from jaxhash.storage import checkpoint
-from jaxhash.sweeps import any_model, folder, log
+from jaxhash.sweeps import any_model, any_plan, folder, log
 from jaxhash.sweeps.cost import Cost, Estimate, calibrate
 from jaxhash.sweeps.grid import Properties, SweepConfig
 from jaxhash.sweeps.inputs import OnDevice, digest, prepare, put_on_device
@@ -178,7 +178,7 @@ def plan(config: SweepConfig, data: Dataset, place: Place | None = None) -> list
         ValueError: if models of one's own cannot be trained on the data.
     """
     if config.network is not None:
-        return any_model.plan(config, data)
+        return any_plan.plan(config, data)
     return plan_mlps(config, data.features, data.num_classes, place)
 
 
