@@ -155,9 +155,10 @@ def _sweep(config: SweepConfig, folder: Path) -> tuple[Callable[[], Any], Callab
     states, given, first = {}, {}, {}
     for task in tasks:
         keys = repeat_keys(config, task)
-        work = Work(keys, jnp.asarray(task_labels(config, data.host, task)), {})
-        given[task] = work, jnp.asarray(orders(config, task, keys, 0, len(data.x)))
-        states[task] = programs[task].start(keys, {}, data)
+        work = Work(keys, task_labels(config, data.host, task), {})
+        order = orders(config, task, keys, 0, len(data.x))
+        given[task] = data.place.spread((work, order))
+        states[task] = data.place.spread(programs[task].start(keys, {}, data))
 
     def epoch(task: Any) -> Any:
         work, order = given[task]
