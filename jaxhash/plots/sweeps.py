@@ -56,7 +56,7 @@ def of_grid(results: xr.Dataset, title: str) -> Figure:
     along = next(iter(numeric or others))
     lines = [name for name in others if name != along]
     shown = [name for name in numbers if not name.endswith("loss")] or numbers
-    columns = min(len(shown), 4)
+    columns = 3 if len(shown) in (3, 5, 6) else min(len(shown), 4)
     rows = -(-len(shown) // columns)
     figure = Figure(figsize=(3.6 * columns, 3.1 * rows + 0.6), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False, sharex=True)
@@ -69,12 +69,16 @@ def of_grid(results: xr.Dataset, title: str) -> Figure:
         at = results[along].values
         if along in numeric and at.min() > 0 and at.max() >= 10 * at.min():
             axes.set_xscale("log")
+        if name.endswith(("redundancy", "accuracy")):
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, -0.03), min(high, 1.03))
         axes.set_title(name.replace("_", " "), fontsize=11)
         axes.grid(alpha=0.25)
     for axes in panels.flat[len(shown) :]:
         axes.set_visible(False)
-    for axes in panels[-1]:
+    for axes in panels.flat[max(len(shown) - columns, 0) : len(shown)]:  # those with none below
         axes.set_xlabel(along.replace("_", " "))
+        axes.tick_params(labelbottom=True)
     if lines:
         handles, labels = panels[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4), frameon=False)

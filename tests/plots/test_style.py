@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxhash.plots import style
-from jaxhash.plots.sweeps import capacity
+from jaxhash.plots.sweeps import capacity, of_grid
 from jaxhash.sweeps.grid import METRICS
 
 
@@ -80,3 +80,17 @@ def test_a_figure_is_written_as_a_picture(results, tmp_path):
 )
 def test_the_command_of_an_experiment_is_noted_as_it_was_typed(argv, line):
     assert style.command_line(argv) == line
+
+
+def test_any_grid_is_a_panel_a_number_and_a_line_for_every_other_place():
+    axes = {"repeat": [0, 1], "width": [4, 64], "learning_rate": [1e-3, 1e-2, 1e-1]}
+    rng = np.random.default_rng(0)
+    values = {name: (tuple(axes), rng.random((2, 2, 3))) for name in ("test_accuracy", "knn_accuracy", "test_loss")}
+    figure = of_grid(xr.Dataset(values, coords=axes), "a title")
+    shown = [panel for panel in figure.axes if panel.get_visible()]
+    assert [panel.get_title() for panel in shown] == ["test accuracy", "knn accuracy"]
+    for panel, name in zip(shown, ("test_accuracy", "knn_accuracy"), strict=True):
+        assert panel.get_xscale() == "log"
+        assert panel.get_xlabel() == "width"
+        drawn = [line.get_ydata() for line in panel.get_lines()]
+        np.testing.assert_allclose(drawn, values[name][1].mean(0).T)
