@@ -73,11 +73,14 @@ def training_options() -> dict[str, str | bool]:
     """Compiler options of programs that train on a CPU side by side, one a worker: Eigen makes their products.
 
     XLA's other library, YNNPACK, splits small products between all cores, which are at work already
-    (`python -m bench.sweep_training`). Accelerators need no options, and an XLA that does not know these gets none.
+    (`python -m bench.sweep_training`). It is left single convolutions, of which these programs have none: left nothing,
+    XLA complains on stderr. Accelerators need no options, and an XLA that does not know these gets none.
     """
     if jax.default_backend() != "cpu":
         return {}
-    options: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INVALID"}
+    options: dict[str, str | bool] = {
+        "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION"
+    }
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except jax.errors.JaxRuntimeError:  # pragma: no cover (depends on the version)
