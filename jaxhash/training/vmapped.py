@@ -8,6 +8,7 @@ are `epoch_order`'s.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -110,7 +111,7 @@ def make_trainable(
         classes: number of classes, 0 where labels are none.
     """
     static = dataclasses.replace(recipe, **{k: v for k, v in values.items() if k in _RECIPE})
-    data = {"classes": classes, "features": _size(shape), "shape": shape}
+    data = {"classes": classes, "features": math.prod(shape), "shape": shape}
     loss_of = spec.metrics_of(classes)["loss"]
 
     def model(hyper: Mapping[str, Any]) -> Network:
@@ -219,10 +220,3 @@ def _for(function: Callable[..., Any], values: Mapping[str, Any]) -> dict[str, A
 def _squared_kernels(params: Any) -> Float[Array, ""]:
     """Sum of squares of all parameters of two axes or more: kernels and embeddings, not biases and norms."""
     return sum((jnp.square(leaf).sum() for leaf in jax.tree.leaves(params) if leaf.ndim > 1), jnp.zeros(()))
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    size = 1
-    for axis in shape:
-        size *= axis
-    return size

@@ -6,8 +6,10 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 
+BATCH = 32
 RNG = np.random.default_rng(0)
 CENTRES = RNG.normal(size=(3, 12))
 Y = RNG.integers(0, 3, 400).astype(np.int32)
@@ -102,3 +104,13 @@ def pair(width=8):
         }
 
     return init, lambda params, x: jnp.maximum(x @ params["a"], 0) @ params["b"]
+
+
+def without_units():
+    """A pair without an activation."""
+    return (lambda key, x: jnp.zeros((12, 3)) + 0.1), lambda params, x: x @ params
+
+
+def momentum(learning_rate):
+    """Not Adam: of a gradient that is 0 up to rounding it makes a full step, in any direction."""
+    return optax.sgd(10 * learning_rate, momentum=0.9)
